@@ -1,0 +1,200 @@
+"""Who exists: users, organizations, memberships, API sessions and API keys."""
+
+from typing import ClassVar, Self
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Upper
+from django.utils import timezone
+
+from helixflow.lib import ids
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, username: str, email: str, password: str | None = None, **fields: object) -> "User":
+        user = self.model(username=username, email=email, **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, username: str, email: str, password: str | None = None) -> "User":
+        return self.create_user(username, email, password, is_staff=True, is_superuser=True)
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get_by_login(username or "")
+
+    def get_by_login(self, login: str) -> "User":
+        """The user of this username or e-mail address, whatever the case. Raises User.DoesNotExist.
+
+        A username that holds an @ is always its owner's e-mail address (``accounts.services``),
+        so the two can't name different people.
+        """
+        return self.get(**{"email__iexact" if "@" in login else "username__iexact": login})
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    username = models.CharField(max_length=150)
+    email = models.EmailField(max_length=254)
+    name = models.CharField(max_length=100, blank=True)
+    email_verified_at = models.DateTimeField(null=True, blank=True)
+    is_staff = models.BooleanField("staff", default=False, help_text="May use the admin site.")
+    is_active = models.BooleanField("active", default=True, help_text="Inactive users cannot log in.")
+    date_joined = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "username"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
+
+    class Meta:
+        # On UPPER(): that is what Django's __iexact compares, so look-ups use these indexes.
+        constraints: ClassVar = [
+            models.UniqueConstraint(Upper("username"), name="user_username_unique"),
+            models.UniqueConstraint(Upper("email"), name="user_email_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+    @property
+    def public_id(self) -> str:
+        return ids.public_id(ids.USER, self.id)
+
+    @property
+    def is_verified(self) -> bool:
+        return self.email_verified_at is not None
+
+    def get_short_name(self) -> str:
+        return self.name or self.username
+
+
+class OrganizationQuerySet(models.QuerySet["Organization"]):
+    def of(self, user: User) -> Self:
+        return self.filter(memberships__user=user)
+
+
+class Organization(models.Model):
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    name = models.CharField(max_length=100)
+    # Incremented with any change to keys, plan, membership or organization: accounts/generation.py.
+    generation = models.PositiveBigIntegerField(default=1, editable=False)
+    disabled_at = models.DateTimeField(null=True, blank=True, help_text="Set: every key is refused with 403.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = OrganizationQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def public_id(self) -> str:
+        return ids.public_id(ids.ORGANIZATION, self.id)
+
+
+class Role(models.TextChoices):
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+
+
+class Membership(models.Model):
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "user"], name="membership_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.organization}"
+
+    @property
+    def manages_keys(self) -> bool:
+        return self.role in {Role.OWNER, Role.ADMIN}
+
+
+class TokenSession(models.Model):
+    """A login through the API. Every JWT names its session and dies with it."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    user = models.ForeignKey(User, models.CASCADE, related_name="token_sessions")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    # The refresh token in force, and the one it replaced, by their `jti`.
+    refresh_jti = models.UUIDField()
+    previous_refresh_jti = models.UUIDField(null=True, blank=True)
+    rotated_at = models.DateTimeField(null=True, blank=True)
+    address = models.GenericIPAddressField(null=True, blank=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+
+    def __str__(self) -> str:
+        return f"API session of {self.user}"
+
+
+class Environment(models.TextChoices):
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def of(self, organization: Organization) -> Self:
+        return self.filter(organization=organization)
+
+    def usable(self) -> Self:
+        now = timezone.now()
+        return self.filter(revoked_at=None).filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now))
+
+
+class ApiKey(models.Model):
+    """Stored as a digest; ``accounts.keys`` knows the format, ``accounts.services`` makes, rotates and revokes."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="api_keys")
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    name = models.CharField(max_length=100)
+    environment = models.CharField(max_length=12, choices=Environment, default=Environment.DEVELOPMENT)
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    hint = models.CharField(max_length=20, editable=False, help_text="hflow_ + first 4 … last 4")
+    allowed_models = ArrayField(
+        models.CharField(max_length=200), null=True, blank=True, help_text="The models it may call; empty: all."
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    rotated_to = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+", editable=False)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        indexes: ClassVar = [
+            # The key list of an organization, newest first, paged by id.
+            models.Index(fields=["organization", "-id"], name="apikey_organization_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint})"
+
+    @property
+    def public_id(self) -> str:
+        return ids.public_id(ids.API_KEY, self.id)
+
+    @property
+    def status(self) -> str:
+        """``active``, ``expired`` or ``revoked``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= timezone.now():
+            return "expired"
+        return "active"

@@ -1,0 +1,14 @@
+"""Password rules beside Django's own."""
+
+from django.core.exceptions import ValidationError
+
+MAXIMUM_LENGTH = 1024  # hashing a megabyte is a way to keep a server busy
+
+
+class MaximumLengthValidator:
+    def validate(self, password: str, user: object = None) -> None:
+        if len(password) > MAXIMUM_LENGTH:
+            raise ValidationError(self.get_help_text(), code="password_too_long")
+
+    def get_help_text(self) -> str:
+        return f"Your password can have at most {MAXIMUM_LENGTH} characters."

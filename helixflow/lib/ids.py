@@ -1,0 +1,63 @@
+"""Public ids: a prefix and a UUIDv7 (RFC 9562) in base62, so that they sort by time and cannot be guessed.
+
+The database stores the UUID; the text form exists only at the edges. ``key_06W…`` ⇄ UUID.
+"""
+
+import os
+import time
+import uuid
+from typing import Final
+
+ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in ASCII order: ids sort as UUIDs
+LENGTH: Final = 22  # 62**22 > 2**128
+_VALUES: Final = {char: value for value, char in enumerate(ALPHABET)}
+
+USER: Final = "user-"
+ORGANIZATION: Final = "org-"
+API_KEY: Final = "key_"
+REQUEST: Final = "req_"
+COMPLETION: Final = "chatcmpl-"
+EVENT: Final = "evt_"
+WEBHOOK: Final = "whe_"
+BATCH: Final = "batch_"
+
+
+def uuid7() -> uuid.UUID:
+    """48 bits of Unix milliseconds, then 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | (0x7 << 76)  # version
+    value = value & ~(0x3 << 62) | (0x2 << 62)  # variant
+    return uuid.UUID(int=value)
+
+
+def encode_base62(number: int, length: int) -> str:
+    """``number`` in exactly ``length`` base62 characters; it must fit."""
+    chars = []
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        chars.append(ALPHABET[digit])
+    return "".join(reversed(chars))
+
+
+def public_id(prefix: str, value: uuid.UUID) -> str:
+    return prefix + encode_base62(value.int, LENGTH)
+
+
+def parse_public_id(prefix: str, text: str) -> uuid.UUID:
+    """The UUID behind a public id. Raises ValueError for any text that ``public_id`` could not have made."""
+    body = text[len(prefix) :]
+    if not text.startswith(prefix) or len(body) != LENGTH:
+        raise ValueError(f"not an id that starts with {prefix}")
+    number = 0
+    for char in body:
+        if char not in _VALUES:
+            raise ValueError(f"not an id that starts with {prefix}")
+        number = number * 62 + _VALUES[char]
+    if number >= 1 << 128:
+        raise ValueError(f"not an id that starts with {prefix}")
+    return uuid.UUID(int=number)
+
+
+def new_id(prefix: str) -> str:
+    return public_id(prefix, uuid7())

@@ -1,0 +1,19 @@
+"""Structured logs: every line of a request carries its ``request_id`` and, if the caller sent one, ``client_request_id``."""
+
+import logging
+from contextvars import ContextVar
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+client_request_id: ContextVar[str] = ContextVar("client_request_id", default="")
+
+
+def clean_client_request_id(raw: str) -> str:
+    """A caller's own X-Request-ID as the logs may hold it: printable ASCII, at most 128 characters."""
+    return "".join(char for char in raw[:128] if " " <= char <= "~")
+
+
+class RequestIdFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        record.client_request_id = client_request_id.get()
+        return True

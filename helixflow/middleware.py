@@ -1,0 +1,65 @@
+"""Middleware of the control plane; the data plane (``inference.gateway``) has its own, cheaper ways."""
+
+import logging
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponseBase
+from redis import RedisError
+
+from helixflow.lib import ids, log
+from helixflow.lib.errors import ServiceUnavailable
+from helixflow.views import error_response
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+logger = logging.getLogger(__name__)
+
+
+class RequestIdMiddleware:
+    """Gives every answer an X-Request-ID made here; a caller's own only goes into the logs."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.request_id = ids.new_id(ids.REQUEST)  # type: ignore[attr-defined]  # read by views and templates
+        ours = log.request_id.set(request.request_id)  # type: ignore[attr-defined]
+        theirs = log.client_request_id.set(log.clean_client_request_id(request.headers.get("X-Request-ID", "")))
+        try:
+            response = self.get_response(request)
+        finally:
+            log.request_id.reset(ours)
+            log.client_request_id.reset(theirs)
+        response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+        return response
+
+
+class ClientAddressMiddleware:
+    """Sets REMOTE_ADDR from X-Forwarded-For, believing exactly HELIXFLOW_TRUSTED_PROXIES hops and none by default."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if settings.TRUSTED_PROXIES:
+            hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+            if len(hops) >= settings.TRUSTED_PROXIES:
+                request.META["REMOTE_ADDR"] = hops[-settings.TRUSTED_PROXIES]
+        return self.get_response(request)
+
+
+class DependencyDownMiddleware:
+    """PostgreSQL or Redis out of reach is a 503 with Retry-After, as a page or as JSON, never a 500."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        if not isinstance(exception, OperationalError | InterfaceError | RedisError):
+            return None
+        logger.error("a dependency is down: %s", exception.__class__.__name__)
+        return error_response(request, ServiceUnavailable(retry_after=5))

@@ -1,0 +1,269 @@
+"""All settings, read from the environment. Every variable has its line in .env.example and docs/configuration.md."""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+from helixflow.lib import env, secrets
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "1.1.0"
+
+ENVIRONMENT = env.choice("HELIXFLOW_ENV", "development", ("development", "production"))
+PRODUCTION = ENVIRONMENT == "production"
+DEBUG = env.boolean("HELIXFLOW_DEBUG")
+if DEBUG and PRODUCTION:
+    raise ImproperlyConfigured("HELIXFLOW_DEBUG must be false when HELIXFLOW_ENV is production.")
+
+HOST = env.text("HELIXFLOW_HOST", "127.0.0.1")
+PORT = env.integer("HELIXFLOW_PORT", 8000, least=1, most=65535)
+PUBLIC_URL = env.text("HELIXFLOW_PUBLIC_URL", f"http://{HOST}:{PORT}").rstrip("/")
+_public = urlsplit(PUBLIC_URL)
+if _public.scheme not in {"http", "https"} or not _public.hostname:
+    raise ImproperlyConfigured(
+        "HELIXFLOW_PUBLIC_URL must be an http or https address, such as https://api.example.com."
+    )
+HTTPS = _public.scheme == "https"
+DATA_DIR = Path(env.text("HELIXFLOW_DATA_DIR", str(BASE_DIR / ".helixflow"))).absolute()
+WEB_PROCESSES = env.integer("HELIXFLOW_WEB_PROCESSES", os.cpu_count() or 1, least=1, most=1024)
+TRUSTED_PROXIES = env.integer("HELIXFLOW_TRUSTED_PROXIES", 0, most=16)
+CORS_ORIGINS = env.items("HELIXFLOW_CORS_ORIGINS")
+METRICS_TOKEN = env.text("HELIXFLOW_METRICS_TOKEN")
+WEBHOOK_ALLOW_LOOPBACK = env.boolean("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK")
+if WEBHOOK_ALLOW_LOOPBACK and PRODUCTION:
+    raise ImproperlyConfigured("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK must be false when HELIXFLOW_ENV is production.")
+
+SUPPORT_EMAIL = env.text("HELIXFLOW_SUPPORT_EMAIL", "support@helixflow.com")
+COMMUNITY_URL = env.text("HELIXFLOW_COMMUNITY_URL", "https://community.helixflow.com")
+
+# Secrets: required in production; in development made once in the data directory.
+_secrets = secrets.Secrets(DATA_DIR, required=PRODUCTION)
+SECRET_KEY = _secrets.get("HELIXFLOW_SECRET_KEY", secrets.random_text)
+JWT_KEY = _secrets.get("HELIXFLOW_JWT_KEY", secrets.random_text)
+ENCRYPTION_KEYS = _secrets.get_list("HELIXFLOW_ENCRYPTION_KEYS", secrets.fernet_key)
+KEY_PEPPERS = _secrets.get_list("HELIXFLOW_KEY_PEPPERS", secrets.random_text)
+
+# PostgreSQL and Redis: from the environment, else those that `manage.py up` runs in the data directory.
+_embedded = secrets.embedded_services(DATA_DIR)
+DATABASE_URL = env.text("DATABASE_URL") or _embedded.get("DATABASE_URL", "")
+REDIS_URL = env.text("REDIS_URL") or _embedded.get("REDIS_URL", "")
+if PRODUCTION and not (DATABASE_URL and REDIS_URL):
+    raise ImproperlyConfigured("DATABASE_URL and REDIS_URL must be set when HELIXFLOW_ENV is production.")
+# Port 1 answers nobody: commands that need no server work before `up` has run, the others say what is refused.
+DATABASE_URL = DATABASE_URL or "postgresql://helixflow@127.0.0.1:1/helixflow"
+REDIS_URL = REDIS_URL or "redis://127.0.0.1:1/0"
+CACHE_URL = env.text("CACHE_URL", REDIS_URL)
+CHANNELS_REDIS_URL = env.text("CHANNELS_REDIS_URL", REDIS_URL)
+
+_database = env.url("DATABASE_URL", DATABASE_URL, ("postgres", "postgresql"))
+_user, _password = env.credentials(_database)
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _database.path.lstrip("/") or "helixflow",
+        "USER": _user,
+        "PASSWORD": _password,
+        "HOST": _database.hostname or "127.0.0.1",
+        "PORT": _database.port or 5432,
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"connect_timeout": 2, "application_name": "helixflow"},
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+REDIS_URL = env.url("REDIS_URL", REDIS_URL, ("redis", "rediss")).geturl()
+
+INSTALLED_APPS = [
+    "accounts",
+    "webhooks",
+    "billing",
+    "inference",
+    "helixflow",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.humanize",
+    "csp",
+    "django_htmx",
+    "rest_framework",
+]
+
+MIDDLEWARE = [
+    "helixflow.middleware.RequestIdMiddleware",
+    "helixflow.middleware.ClientAddressMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "helixflow.middleware.DependencyDownMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "helixflow.urls"
+ASGI_APPLICATION = "helixflow.asgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "helixflow.context.site",
+            ],
+        },
+    }
+]
+
+# Who may call, and how
+AUTH_USER_MODEL = "accounts.User"
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]  # unique without regard to case, by a constraint on UPPER()
+AUTHENTICATION_BACKENDS = ["accounts.backends.UsernameOrEmailBackend"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 8}},
+    {"NAME": "accounts.passwords.MaximumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "/login"
+LOGIN_REDIRECT_URL = "/dashboard"
+LOGOUT_REDIRECT_URL = "/"
+PASSWORD_RESET_TIMEOUT = 3600
+
+ALLOWED_HOSTS = [_public.hostname] + ([] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+CSRF_FAILURE_VIEW = "helixflow.views.csrf_failure"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_NAME = "__Host-session" if HTTPS else "helixflow_session"
+CSRF_COOKIE_HTTPONLY = True
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+        "manifest-src": [SELF],
+    }
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.jwt.JWTAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["helixflow.lib.drf.StrictJSONParser"],
+    "EXCEPTION_HANDLER": "helixflow.lib.drf.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "helixflow.lib.drf.AlwaysJSON",
+}
+
+# The cache holds throttle counters; they must be shared and atomic, so it is always Redis.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": CACHE_URL,
+        "KEY_PREFIX": "cache",
+        "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},
+    }
+}
+RATELIMIT_FAIL_OPEN = False
+
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [{"address": CHANNELS_REDIS_URL, "socket_timeout": 15}]},
+    }
+}
+
+# acks_late: a killed worker's task is run again. No countdown over 60 s: longer waits belong to tables.
+CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", REDIS_URL)
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_ACCEPT_CONTENT = [CELERY_TASK_SERIALIZER := "json"]
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120, "socket_timeout": 15, "global_keyprefix": "celery:"}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "clear-expired-sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": 3600.0},
+}
+
+# E-mail: console in development unless EMAIL_URL is set.
+_email = env.url("EMAIL_URL", "console://", ("console", "smtp", "smtps", "smtp+tls"))
+EMAIL_BACKEND = f"django.core.mail.backends.{'console' if _email.scheme == 'console' else 'smtp'}.EmailBackend"
+EMAIL_HOST = _email.hostname or "localhost"
+EMAIL_PORT = _email.port or {"smtps": 465, "smtp+tls": 587}.get(_email.scheme, 25)
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = env.credentials(_email)
+EMAIL_USE_SSL = _email.scheme == "smtps"
+EMAIL_USE_TLS = _email.scheme == "smtp+tls"
+EMAIL_TIMEOUT = 15
+DEFAULT_FROM_EMAIL = env.text("HELIXFLOW_FROM_EMAIL", f"HelixFlow <{SUPPORT_EMAIL}>")
+
+# Pages and assets
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = DATA_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+MEDIA_ROOT = DATA_DIR / "files"
+
+LOG_FORMAT = env.choice("HELIXFLOW_LOG_FORMAT", "json" if PRODUCTION else "text", ("json", "text"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "helixflow.lib.log.RequestIdFilter"}},
+    "formatters": {
+        "text": {"format": "%(levelname)s %(name)s %(message)s %(request_id)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s %(client_request_id)s",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        },
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": LOG_FORMAT},
+    },
+    "root": {"handlers": ["console"], "level": env.text("HELIXFLOW_LOG_LEVEL", "INFO")},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "uvicorn": {"handlers": [], "propagate": True},
+    },
+}

@@ -1,0 +1,16 @@
+"""Every address of the control plane. The data plane's are in helixflow/asgi.py."""
+
+from django.contrib import admin
+from django.urls import path, re_path
+
+from helixflow import views
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    re_path(r"^v1(/|$)", views.not_found),
+]
+
+handler400 = views.bad_request
+handler403 = views.permission_denied
+handler404 = views.not_found
+handler500 = views.server_error

@@ -1,0 +1,44 @@
+"""Pages and endpoints of the platform itself: health, error pages, unknown paths."""
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
+
+from helixflow.lib import errors
+
+
+def error_response(request: HttpRequest, error: errors.HelixError) -> HttpResponseBase:
+    """``error`` as JSON under /v1, as a page elsewhere."""
+    response: HttpResponse
+    if is_api(request):
+        response = JsonResponse(error.body(request.request_id), status=error.status)  # type: ignore[attr-defined]
+    else:
+        response = render(request, "errors/error.html", {"error": error}, status=error.status)
+    for name, value in error.headers().items():
+        response[name] = value
+    return response
+
+
+def is_api(request: HttpRequest) -> bool:
+    return request.path == "/v1" or request.path.startswith("/v1/")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    return error_response(request, errors.InvalidRequest("The request could not be understood."))
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    return error_response(request, errors.AuthorizationFailed())
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
+    return error_response(request, errors.NotFound())
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    return error_response(request, errors.ServerError())
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    return error_response(
+        request, errors.AuthorizationFailed("This form was open for too long. Go back, reload the page and try again.")
+    )

@@ -1,0 +1,78 @@
+"""The catalogue: providers, the models callers see, and the deployments that answer for them."""
+
+from typing import ClassVar
+
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models
+from django.utils import timezone
+
+from accounts.models import Organization
+from helixflow.lib import crypto, ids
+
+# A slug with dots, slashes and colons, as providers name their models: "meta-llama/Llama-3.1-8B:free".
+valid_name = RegexValidator(r"\A[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z", "Letters, digits and . _ : / @ + - only.")
+
+
+class ProviderKind(models.TextChoices):
+    OPENAI = "openai", "OpenAI-compatible"
+
+
+class Provider(models.Model):
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    name = models.CharField(max_length=100, unique=True, validators=[valid_name])
+    kind = models.CharField(max_length=20, choices=ProviderKind, default=ProviderKind.OPENAI)
+    base_url = models.URLField(max_length=300, help_text="Up to and including /v1.")
+    sealed_api_key = models.TextField(blank=True, editable=False)  # encrypted: helixflow.lib.crypto
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def api_key(self) -> str:
+        """In clear, for calling the provider only. Raises crypto.Undecryptable."""
+        return crypto.decrypt(self.sealed_api_key) if self.sealed_api_key else ""
+
+    @api_key.setter
+    def api_key(self, value: str) -> None:
+        self.sealed_api_key = crypto.encrypt(value) if value else ""
+
+
+class Model(models.Model):
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    name = models.CharField(max_length=200, unique=True, validators=[valid_name], help_text="What callers ask for.")
+    owned_by = models.CharField(max_length=100)
+    description = models.CharField(max_length=300, blank=True)
+    context_length = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
+    enabled = models.BooleanField(default=True)
+    # Empty: offered to everyone.
+    only_for = models.ManyToManyField(
+        Organization, blank=True, related_name="exclusive_models", help_text="Limit to these; empty: everyone."
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Deployment(models.Model):
+    """One way to reach a model. Lower priority numbers are tried first; weights share the traffic within one."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    name = models.CharField(max_length=100, unique=True, validators=[valid_name], help_text="X-HelixFlow-Upstream.")
+    model = models.ForeignKey(Model, models.CASCADE, related_name="deployments")
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="deployments")
+    upstream_model = models.CharField(max_length=200, help_text="What the provider calls the model.")
+    priority = models.PositiveSmallIntegerField(default=0)
+    weight = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1)])
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering: ClassVar = ["model", "priority", "name"]
+
+    def __str__(self) -> str:
+        return self.name

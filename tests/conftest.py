@@ -1,0 +1,45 @@
+"""Fixtures for every test. The same three people everywhere: owner, member, outsider (of another organization)."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.test import Client
+
+from accounts.models import Organization, User
+from helixflow.lib import redis
+from tests import factories
+
+
+@pytest.fixture(autouse=True)
+def _clean_redis() -> Iterator[None]:
+    """Counters, generations and throttles of one test are not the next one's."""
+    redis.sync_client().flushdb()
+    yield
+
+
+@pytest.fixture
+def owner(db: None) -> User:
+    return factories.user("owner")
+
+
+@pytest.fixture
+def organization(owner: User) -> Organization:
+    return factories.organization(owner=owner)
+
+
+@pytest.fixture
+def member(organization: Organization) -> User:
+    return factories.user("member", organization=organization)
+
+
+@pytest.fixture
+def outsider(db: None) -> User:
+    outsider = factories.user("outsider")
+    factories.organization(owner=outsider)
+    return outsider
+
+
+@pytest.fixture
+def client() -> Client:
+    """Django's test client."""
+    return Client()
