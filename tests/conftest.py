@@ -1,7 +1,5 @@
 """Fixtures for every test. The same three people everywhere: owner, member, outsider (of another organization)."""
 
-from collections.abc import Iterator
-
 import pytest
 from django.test import Client
 
@@ -11,10 +9,9 @@ from tests import factories
 
 
 @pytest.fixture(autouse=True)
-def _clean_redis() -> Iterator[None]:
+def _clean_redis() -> None:
     """Counters, generations and throttles of one test are not the next one's."""
     redis.sync_client().flushdb()
-    yield
 
 
 @pytest.fixture

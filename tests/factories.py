@@ -2,7 +2,7 @@
 
 from accounts.models import Membership, Organization, Role, User
 
-PASSWORD = "correct horse 42"  # noqa: S105  # every test user's
+PASSWORD = "correct horse 42"  # every test user's
 
 
 def user(name: str, *, organization: Organization | None = None, role: str = Role.MEMBER) -> User:

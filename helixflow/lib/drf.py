@@ -1,7 +1,7 @@
 """How Django REST framework speaks HelixFlow: strict JSON in, the envelope out, errors from the one tree."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 import msgspec
@@ -36,13 +36,14 @@ def request_id(request: Request) -> str:
 class AlwaysJSON(negotiation.BaseContentNegotiation):
     """The API speaks JSON whatever Accept says."""
 
-    def select_parser(self, request: Request, parsers: list[parsers.BaseParser]) -> parsers.BaseParser | None:
+    def select_parser(self, request: Request, parsers: Iterable[parsers.BaseParser]) -> parsers.BaseParser | None:
         return negotiation.DefaultContentNegotiation().select_parser(request, parsers)
 
     def select_renderer(
-        self, request: Request, renderers: list[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type
+        only = next(iter(renderers))
+        return only, only.media_type
 
 
 class StrictJSONParser(parsers.BaseParser):
@@ -82,7 +83,7 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
 
 
 def exception_handler(exception: Exception, context: dict[str, Any]) -> Response | None:
-    """Any exception of a DRF view as the contract's error. None (a crash) is left to ``helixflow.views.server_error``."""
+    """An exception of a DRF view as the contract's error. None (a crash) is left to ``views.server_error``."""
     error = as_helix_error(exception)
     if error is None:
         return None
@@ -114,7 +115,7 @@ def as_helix_error(exception: Exception) -> errors.HelixError | None:
         case exceptions.UnsupportedMediaType():
             return errors.UnsupportedMediaType()
         case exceptions.Throttled():
-            return errors.RateLimitExceeded(retry_after=int(exception.wait or 1))
+            return errors.RateLimitExceeded(retry_after=int(getattr(exception, "wait", None) or 1))
         case OperationalError() | InterfaceError() | RedisError():
             logger.error("a dependency is down: %s", exception.__class__.__name__)
             return errors.ServiceUnavailable(retry_after=5)

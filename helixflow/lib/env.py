@@ -47,7 +47,7 @@ def items(name: str) -> list[str]:
 
 
 def url(name: str, default: str, schemes: tuple[str, ...]) -> SplitResult:
-    """A split URL whose scheme is one of ``schemes``. The value is not repeated in the error: it can hold a password."""
+    """A split URL whose scheme is one of ``schemes``. The error does not repeat the value: it can hold a password."""
     parts = urlsplit(text(name, default))
     if parts.scheme not in schemes:
         raise ImproperlyConfigured(f"{name} must be a URL that starts with {' or '.join(s + '://' for s in schemes)}.")

@@ -1,4 +1,4 @@
-"""Structured logs: every line of a request carries its ``request_id`` and, if the caller sent one, ``client_request_id``."""
+"""Structured logs: every line of a request carries its ``request_id`` and the caller's own, if one was sent."""
 
 import logging
 from contextvars import ContextVar

@@ -1,4 +1,4 @@
-"""Secrets from the environment; in development, made once and kept in the data directory, readable by its owner only."""
+"""Secrets from the environment; in development, made once and kept in the data directory, for its owner only."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def write_private(path: Path, content: str) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "w") as file:
         file.write(content)
-    os.replace(temporary, path)
+    Path(temporary).replace(path)
 
 
 class Secrets:
@@ -71,7 +71,7 @@ class Secrets:
             except FileExistsError:
                 pass
             finally:
-                os.unlink(temporary)
+                Path(temporary).unlink()
         return path.read_text().strip()
 
 
