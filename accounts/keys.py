@@ -21,11 +21,12 @@ def generate() -> str:
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether the checksum is right: a typo is refused without a look-up."""
+    """Whether form and checksum are right: a typo is refused without a look-up."""
     return (
         len(key) == LENGTH
         and key.startswith(PREFIX)
         and key.isascii()
+        and key[len(PREFIX) :].isalnum()
         and key[-CHECKSUM_LENGTH:] == _checksum(key[:-CHECKSUM_LENGTH])
     )
 
