@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponseBase
 from redis import RedisError
 
 from helixflow.lib import ids, log
-from helixflow.lib.errors import ServiceUnavailable
+from helixflow.lib.errors import HelixError, ServiceUnavailable
 from helixflow.views import error_response
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -49,8 +49,11 @@ class ClientAddressMiddleware:
         return self.get_response(request)
 
 
-class DependencyDownMiddleware:
-    """PostgreSQL or Redis out of reach is a 503 with Retry-After, as a page or as JSON, never a 500."""
+class ErrorMiddleware:
+    """PostgreSQL or Redis out of reach is a 503 with Retry-After, as a page or as JSON, never a 500.
+
+    A HelixError of a page (``accounts.access``) is rendered as itself; those of the API end in ``helixflow.lib.drf``.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -59,6 +62,8 @@ class DependencyDownMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        if isinstance(exception, HelixError):
+            return error_response(request, exception)
         if not isinstance(exception, OperationalError | InterfaceError | RedisError):
             return None
         logger.error("a dependency is down: %s", exception.__class__.__name__)
