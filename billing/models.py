@@ -9,6 +9,8 @@ from accounts.models import Organization
 from helixflow.lib import ids
 
 STARTER = "starter"
+STARTER_PER_MINUTE = 100
+STARTER_PER_MONTH = 10_000
 
 
 class Plan(models.Model):
