@@ -24,12 +24,12 @@ test: $(VENV)/.dev ## Run the tests (ARGS="-k name" to choose)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev ## Lint, types, import contract, migrations, deploy check
-	@$(BIN)/python -m tests.checks
+	@$(BIN)/python -m tests.checks $(ARGS)
 
 fmt: $(VENV)/.dev ## Format Python and templates
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
-	$(BIN)/djlint --reformat --quiet templates || true
+	git ls-files '*.html' | xargs -r $(BIN)/djade --target-version 5.2
 
 lock: $(VENV)/.dev ## Make the lock files anew from pyproject.toml
 	@set -e; compile="$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet"; \
