@@ -190,13 +190,15 @@ REST_FRAMEWORK = {
 }
 
 # JWTs of /v1/auth; each also names its session, a row (accounts/sessions.py).
+JWT_ACCESS_LIFETIME = timedelta(hours=1)
+JWT_REFRESH_LIFETIME = timedelta(days=7)
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "SIGNING_KEY": JWT_KEY,
     "ISSUER": "helixflow",
     "LEEWAY": 30,
-    "ACCESS_TOKEN_LIFETIME": timedelta(hours=1),
-    "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
+    "ACCESS_TOKEN_LIFETIME": JWT_ACCESS_LIFETIME,
+    "REFRESH_TOKEN_LIFETIME": JWT_REFRESH_LIFETIME,
 }
 
 # The cache holds throttle counters; they must be shared and atomic, so it is always Redis.

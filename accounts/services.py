@@ -1,0 +1,157 @@
+"""What can be done with an account: sign up, verify, change e-mail address or password.
+
+Each function is one transaction; mails leave after commit, through Celery, and never undo what was done.
+"""
+
+import re
+from functools import partial
+from typing import Final
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from accounts import sessions, tasks
+from accounts.models import Membership, Organization, Role, User
+from helixflow.lib.errors import InvalidRequest
+
+HANDLE: Final = re.compile(r"[A-Za-z0-9_.-]{3,150}")
+USERNAME_MAXIMUM: Final = 150
+
+Problems = dict[str, str]
+
+
+def register(*, username: str, email: str, password: str) -> User:
+    """A user with an organization of their own, and a verification mail on its way.
+
+    Raises InvalidRequest whose details name each bad or taken field.
+    """
+    user = User(username=username, email=User.objects.normalize_email(email))
+    _refuse(_name_problems(user), _password_problems(user, password))
+    user.set_password(password)
+    try:
+        with transaction.atomic():
+            user.save(force_insert=True)
+            organization = Organization.objects.create(name=_organization_name(user))
+            Membership.objects.create(organization=organization, user=user, role=Role.OWNER)
+            transaction.on_commit(partial(tasks.enqueue, tasks.send_verification_mail, str(user.id)))
+    except IntegrityError:  # someone else was faster
+        _refuse(_taken(user))
+        raise
+    return user
+
+
+def send_verification(*, user: User) -> None:
+    """Send the link again. Nothing happens for an address that is verified."""
+    if not user.is_verified:
+        tasks.enqueue(tasks.send_verification_mail, str(user.id))
+
+
+def verify_email(*, user: User, email: str) -> bool:
+    """Whether ``email`` is (now) ``user``'s verified address; False if they have changed it since."""
+    if user.email != email:
+        return False
+    User.objects.filter(id=user.id, email=email, email_verified_at=None).update(email_verified_at=timezone.now())
+    user.refresh_from_db(fields=["email", "email_verified_at"])
+    return user.email == email and user.is_verified
+
+
+def change_name(*, user: User, name: str) -> None:
+    user.name = name
+    user.save(update_fields=["name"])
+
+
+def change_email(*, user: User, email: str) -> None:
+    """The new address counts at once, unverified; the old one is told. A username that was the address follows it.
+
+    Raises InvalidRequest.
+    """
+    old = user.email
+    email = User.objects.normalize_email(email)
+    if email == old:
+        return
+    changed = User(id=user.id, username=email if user.username.lower() == old.lower() else user.username, email=email)
+    _refuse(_name_problems(changed))
+    try:
+        with transaction.atomic():
+            User.objects.filter(id=user.id).update(
+                username=changed.username, email=changed.email, email_verified_at=None
+            )
+            transaction.on_commit(partial(tasks.enqueue, tasks.send_verification_mail, str(user.id)))
+            transaction.on_commit(partial(tasks.enqueue, tasks.send_email_changed_mail, str(user.id), old))
+    except IntegrityError:
+        _refuse(_taken(changed))
+        raise
+    user.refresh_from_db(fields=["username", "email", "email_verified_at"])
+
+
+def change_password(*, user: User, password: str) -> None:
+    """Set an already validated password and end every session: web ones by Django's session hash, the API's here.
+
+    A view that keeps the session it runs in calls ``update_session_auth_hash`` afterwards.
+    """
+    user.set_password(password)
+    with transaction.atomic():
+        user.save(update_fields=["password"])
+        sessions.end_all(user=user)
+
+
+def request_password_reset(*, email: str) -> None:
+    """The same work for every address: whether it has an account is looked up by the worker."""
+    tasks.enqueue(tasks.send_password_reset_mail, email)
+
+
+def _refuse(*problems: Problems) -> None:
+    details = {field: message for found in problems for field, message in found.items()}
+    if details:
+        param, message = next(iter(details.items()))
+        raise InvalidRequest(message, param=param, details=details)
+
+
+def _name_problems(user: User) -> Problems:
+    return (_address_problems(user) | _username_problems(user)) or _taken(user)
+
+
+def _address_problems(user: User) -> Problems:
+    try:
+        validate_email(user.email)
+    except ValidationError:
+        return {"email": "Enter a valid e-mail address."}
+    return {}
+
+
+def _username_problems(user: User) -> Problems:
+    """A username with an @ is its owner's address, so that a login never names two people (``get_by_login``)."""
+    if "@" in user.username:
+        if user.username.lower() != user.email.lower():
+            return {"username": "A username with an @ must be your e-mail address."}
+        if len(user.username) > USERNAME_MAXIMUM:
+            return {"username": f"A username can have at most {USERNAME_MAXIMUM} characters."}
+    elif not HANDLE.fullmatch(user.username):
+        return {"username": "Use 3 to 150 letters, digits, dots, dashes or underscores, or your e-mail address."}
+    return {}
+
+
+def _password_problems(user: User, password: str) -> Problems:
+    try:
+        validate_password(password, user)
+    except ValidationError as error:
+        return {"password": " ".join(error.messages)}
+    return {}
+
+
+def _taken(user: User) -> Problems:
+    others = User.objects.exclude(id=user.id)
+    problems = {}
+    if others.filter(username__iexact=user.username).exists():
+        problems["username"] = "This username is taken."
+    if others.filter(email__iexact=user.email).exists():
+        problems["email"] = "This e-mail address already has an account. Log in, or reset your password."
+    return problems
+
+
+def _organization_name(user: User) -> str:
+    owner = user.username.partition("@")[0]
+    return f"{owner[:80]}'s organization"

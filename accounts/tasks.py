@@ -1,0 +1,61 @@
+"""Mails and house-keeping. Arguments are JSON; links are made in the worker, so that no token lies in the broker."""
+
+import logging
+import smtplib
+import uuid
+from datetime import timedelta
+from typing import Any, Final
+
+from celery import shared_task
+from celery.app.task import Task
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from accounts import mails
+from accounts.models import TokenSession, User
+
+logger = logging.getLogger(__name__)
+KEEP_ENDED_SESSIONS: Final = timedelta(days=30)
+# About ten minutes of tries. No wait over 60 s: a longer one outlives the broker's visibility timeout.
+_mail_task = shared_task(
+    autoretry_for=(OSError, smtplib.SMTPException), max_retries=12, retry_backoff=2, retry_backoff_max=60
+)
+
+
+def enqueue(task: "Task[..., Any]", *args: str) -> None:
+    """Hand a mail to the worker. With the broker down it is lost, not the request: any mail can be asked for again."""
+    try:
+        task.apply_async(args, retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0})
+    except OperationalError:
+        logger.exception("%s not queued", task.name)
+
+
+@_mail_task
+def send_verification_mail(user_id: str) -> None:
+    user = User.objects.filter(id=uuid.UUID(user_id), is_active=True, email_verified_at=None).first()
+    if user is not None:
+        mails.send_verification(user)
+
+
+@_mail_task
+def send_password_reset_mail(email: str) -> None:
+    """To the stored address, never to the one that was typed: look-alikes compare equal in some alphabets."""
+    user = User.objects.filter(email__iexact=email, is_active=True).first()
+    if user is not None:
+        mails.send_password_reset(user)
+
+
+@_mail_task
+def send_email_changed_mail(user_id: str, old_email: str) -> None:
+    user = User.objects.filter(id=uuid.UUID(user_id)).first()
+    if user is not None:
+        mails.send_email_changed(user, old_email)
+
+
+@shared_task
+def clear_expired_sessions() -> None:
+    """Web sessions past their expiry, API sessions 30 days after theirs (support may still ask about them)."""
+    now = timezone.now()
+    Session.objects.filter(expire_date__lt=now).delete()
+    TokenSession.objects.filter(expires_at__lt=now - KEEP_ENDED_SESSIONS).delete()
