@@ -14,16 +14,16 @@ from accounts import keys
 from helixflow.lib import errors
 
 
-def bearer_token(values: Sequence[bytes]) -> str:
-    """The token of a request's Authorization header values. Raises AuthenticationFailed."""
+def bearer_token(values: Sequence[bytes], *, credential: str = "YOUR_API_KEY") -> str:
+    """The token of a request's Authorization header values. Raises AuthenticationFailed (asks for ``credential``)."""
     if not values:
-        raise errors.AuthenticationFailed("No credentials. Send the header Authorization: Bearer YOUR_API_KEY.")
+        raise errors.AuthenticationFailed(f"No credentials. Send the header Authorization: Bearer {credential}.")
     if len(values) > 1:
         raise errors.AuthenticationFailed("There is more than one Authorization header. Send exactly one.")
     scheme, _, rest = values[0].partition(b" ")
     token = rest.strip()
     if scheme.lower() != b"bearer" or not token:
-        raise errors.AuthenticationFailed("The Authorization header must read: Bearer YOUR_API_KEY.")
+        raise errors.AuthenticationFailed(f"The Authorization header must read: Bearer {credential}.")
     if not token.isascii():
         raise errors.AuthenticationFailed("The Authorization header holds characters that no credential has.")
     return token.decode("ascii")

@@ -21,17 +21,20 @@ ENDED: Final = "This session has ended. Log in again."
 
 
 def start(*, user: User, address: str = "", user_agent: str = "") -> TokenSession:
+    """Raises AuthenticationFailed if the password has changed since ``user`` gave it: that change ended everything."""
     now = timezone.now()
-    return TokenSession.objects.create(
-        user=user,
-        created_at=now,
-        last_used_at=now,
-        rotated_at=now,
-        expires_at=now + settings.JWT_REFRESH_LIFETIME,
-        refresh_jti=uuid.uuid4(),
-        address=_clean_address(address),
-        user_agent=user_agent.replace("\0", "")[:300],
-    )
+    with transaction.atomic():
+        if not User.objects.select_for_update().filter(id=user.id, password=user.password, is_active=True).exists():
+            raise AuthenticationFailed(ENDED)
+        return TokenSession.objects.create(
+            user=user,
+            created_at=now,
+            last_used_at=now,
+            expires_at=now + settings.JWT_REFRESH_LIFETIME,
+            refresh_jti=uuid.uuid4(),
+            address=_clean_address(address),
+            user_agent=user_agent.replace("\0", "")[:300],
+        )
 
 
 def refresh(*, session_id: uuid.UUID, jti: uuid.UUID) -> TokenSession:
