@@ -20,7 +20,12 @@ _processes: list[tuple["subprocess.Popen[bytes]", str]] = []
 
 def _run(service: embedded.Service) -> None:
     process = subprocess.Popen(
-        service.command, cwd="/", start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        service.command,
+        cwd="/",
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **service.identity,
     )
     _processes.append((process, service.stop_signal))
     embedded.wait_until_ready(service, process)
