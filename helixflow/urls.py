@@ -1,12 +1,13 @@
 """Every address of the control plane. The data plane's are in helixflow/asgi.py."""
 
 from django.contrib import admin
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 
 from helixflow import views
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("v1/", include("accounts.api.api_keys")),
     re_path(r"^v1(/|$)", views.not_found),
 ]
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from django.urls import path
+from django.urls import re_path
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from accounts import access, api_keys
 from accounts.models import ApiKey, Membership, User
 from helixflow.lib import clock, drf, errors, ids, paging
-from helixflow.lib.serializers import StrictCharField, StrictIntegerField, StrictSerializer
+from helixflow.lib.serializers import StrictCharField, StrictIntegerField, StrictSerializer, validated
 
 
 class ApiKeyFields(StrictSerializer):
@@ -51,7 +51,7 @@ class ApiKeyList(APIView):
 
     def post(self, request: Request) -> Response:
         membership = _manager(request)
-        fields = _validated(ApiKeyFields(data=request.data))
+        fields = validated(ApiKeyFields(data=request.data))
         key, secret = api_keys.create(organization=membership.organization, user=_user(request), **fields)
         return _with_secret(request, represent(key), secret)
 
@@ -62,7 +62,7 @@ class ApiKeyDetail(APIView):
 
     def patch(self, request: Request, key_id: str) -> Response:
         key = access.get_api_key(_manager(request), key_id)
-        fields = _validated(ApiKeyFields(data=request.data, partial=True))
+        fields = validated(ApiKeyFields(data=request.data, partial=True))
         return drf.respond(request, represent(api_keys.update(key=key, **fields)))
 
     def delete(self, request: Request, key_id: str) -> Response:
@@ -74,7 +74,7 @@ class ApiKeyDetail(APIView):
 class ApiKeyRotation(APIView):
     def post(self, request: Request, key_id: str) -> Response:
         key = access.get_api_key(_manager(request), key_id)
-        days = _validated(RotationFields(data=request.data))["grace_days"]
+        days = validated(RotationFields(data=request.data))["grace_days"]
         successor, secret = api_keys.rotate(key=key, user=_user(request), grace=timedelta(days=days))
         key.refresh_from_db(fields=["expires_at", "rotated_to"])
         return _with_secret(request, represent(successor) | {"replaces": represent(key)}, secret)
@@ -104,11 +104,6 @@ def _with_secret(request: Request, data: dict[str, Any], secret: str) -> Respons
     return response
 
 
-def _validated(serializer: StrictSerializer) -> dict[str, Any]:
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
-
-
 def _user(request: Request) -> User:
     assert isinstance(request.user, User)  # noqa: S101  # for the type checker: IsAuthenticated is the default
     return request.user
@@ -125,7 +120,7 @@ def _manager(request: Request) -> Membership:
 
 
 urlpatterns = [
-    path("api-keys", ApiKeyList.as_view()),
-    path("api-keys/<str:key_id>", ApiKeyDetail.as_view()),
-    path("api-keys/<str:key_id>/rotate", ApiKeyRotation.as_view()),
+    re_path(r"^api-keys/?$", ApiKeyList.as_view()),
+    re_path(r"^api-keys/(?P<key_id>[^/]+)/?$", ApiKeyDetail.as_view()),
+    re_path(r"^api-keys/(?P<key_id>[^/]+)/rotate/?$", ApiKeyRotation.as_view()),
 ]

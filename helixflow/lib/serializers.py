@@ -29,3 +29,9 @@ class StrictIntegerField(serializers.IntegerField):
         if type(data) is not int:
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+def validated(serializer: StrictSerializer) -> dict[str, Any]:
+    """The values of a serializer made with ``data=``. Raises DRF's ValidationError."""
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
