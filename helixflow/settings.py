@@ -30,6 +30,7 @@ if _public.scheme not in {"http", "https"} or not _public.hostname:
 HTTPS = _public.scheme == "https"
 DATA_DIR = Path(env.text("HELIXFLOW_DATA_DIR", str(BASE_DIR / ".helixflow"))).absolute()
 WEB_PROCESSES = env.integer("HELIXFLOW_WEB_PROCESSES", os.cpu_count() or 1, least=1, most=1024)
+SHUTDOWN_GRACE_S = env.integer("HELIXFLOW_SHUTDOWN_GRACE_S", 20, most=3600)
 TRUSTED_PROXIES = env.integer("HELIXFLOW_TRUSTED_PROXIES", 0, most=16)
 CORS_ORIGINS = env.items("HELIXFLOW_CORS_ORIGINS")
 METRICS_TOKEN = env.text("HELIXFLOW_METRICS_TOKEN")

@@ -1,0 +1,67 @@
+"""The ASGI application: the data plane and the health checks as plain ASGI, everything else is Django's.
+
+Channels' ProtocolTypeRouter knows no lifespan, so `application` tells the protocols apart itself: at shutdown the
+gateway has to settle what it admitted.
+"""
+
+import logging
+import os
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "helixflow.settings")
+django_app = get_asgi_application()  # first: it loads the apps that the imports below need
+
+from channels.routing import URLRouter  # noqa: E402
+from django.urls import re_path  # noqa: E402
+
+from helixflow import lifecycle  # noqa: E402
+from inference import gateway  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+http = URLRouter(
+    [
+        re_path(r"^v1/chat/completions/?$", gateway.chat_completions),  # type: ignore[arg-type]
+        re_path(r"", django_app),  # type: ignore[arg-type]
+    ]
+)
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await http(scope, receive, send)
+    elif scope["type"] == "lifespan":
+        await lifespan(receive, send)
+    else:
+        await refuse_websocket(receive, send)
+
+
+async def lifespan(receive: Any, send: Any) -> None:
+    """The gateway starts before the first request and settles after the last one."""
+    await receive()
+    lifecycle.enter("starting")
+    try:
+        await gateway.startup()
+    except Exception:
+        logger.exception("the gateway did not start")
+        await send({"type": "lifespan.startup.failed"})
+        return
+    lifecycle.enter("ready")
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    lifecycle.enter("draining")
+    try:
+        await gateway.shutdown()
+    except Exception:
+        logger.exception("the gateway did not shut down cleanly")
+        await send({"type": "lifespan.shutdown.failed"})
+        return
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def refuse_websocket(receive: Any, send: Any) -> None:
+    """No WebSocket addresses yet. Closing before accepting answers 403."""
+    await receive()
+    await send({"type": "websocket.close", "code": 1000})

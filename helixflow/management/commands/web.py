@@ -1,0 +1,28 @@
+"""`manage.py web`: serve the site and the API."""
+
+import os
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from helixflow import server
+
+
+class Command(BaseCommand):
+    help = "Serve the site and the API (uvicorn, with limits that hold without a reverse proxy)."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default=settings.HOST)
+        parser.add_argument("--port", type=int, default=settings.PORT)
+        parser.add_argument("--workers", type=int, default=settings.WEB_PROCESSES)
+
+    def handle(self, *args: Any, host: str, port: int, workers: int, **kwargs: Any) -> None:
+        options = server.Options(host=host, port=port, workers=workers, grace_s=settings.SHUTDOWN_GRACE_S)
+        try:
+            code = server.run(settings.ASGI_APPLICATION.replace(".application", ":application"), options)
+        except OSError as error:
+            raise CommandError(f"Cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from None
+        sys.exit(code)
