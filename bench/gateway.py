@@ -1,0 +1,72 @@
+"""HelixFlow as it is measured: its real web process, PostgreSQL and Valkey, a real key, and a limit out of reach."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.nginx import MODEL
+from bench.processes import ROOT, Processes, manage, pinned
+from helixflow import embedded
+
+STREAM_MODEL = f"{MODEL}-sse"
+NO_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Gateway:
+    url: str
+    key: str
+    pid: int
+
+
+def start(processes: Processes, folder: Path, *, upstream: str, core: int, other_core: int) -> Gateway:
+    """One web process on ``core``, its servers on ``other_core`` with the load, as a machine of its own would be."""
+    port = embedded.free_port()
+    environment = _environment(folder, port) | {
+        "DATABASE_URL": processes.service(embedded.postgresql(folder, port=embedded.free_port()), other_core),
+        "REDIS_URL": processes.service(embedded.valkey(folder, port=embedded.free_port()), other_core),
+    }
+    manage(environment, "migrate", "--verbosity", "0")
+    os.environ.update(environment)
+    key = _seed(upstream)
+    manage(environment, "collectstatic", "--noinput", "--verbosity", "0")
+    command = [sys.executable, str(ROOT / "manage.py"), "web", "--workers", "1"]
+    process = processes.start(pinned(core, *command), environment=environment)
+    processes.listening(process, port)
+    return Gateway(f"http://127.0.0.1:{port}/v1/chat/completions", key, process.pid)
+
+
+def _environment(folder: Path, port: int) -> dict[str, str]:
+    return os.environ | {
+        "HELIXFLOW_ENV": "development",
+        "HELIXFLOW_DATA_DIR": str(folder),
+        "HELIXFLOW_HOST": "127.0.0.1",
+        "HELIXFLOW_PORT": str(port),
+        "HELIXFLOW_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "HELIXFLOW_WEB_PROCESSES": "1",
+        "HELIXFLOW_LOG_LEVEL": "WARNING",
+        "DJANGO_SETTINGS_MODULE": "helixflow.settings",
+    }
+
+
+def _seed(upstream: str) -> str:
+    """An organization, its key's secret, and a model for each way of answering."""
+    import django
+
+    django.setup()  # settings are read from the environment made above, so no model can be imported before
+    from accounts import api_keys, services
+    from billing.models import Plan, Subscription
+    from inference.models import Deployment, Model, Provider
+
+    user = services.register(username="bench", email="bench@example.com", password="correct horse 42")
+    organization = user.memberships.get().organization
+    plan, _ = Plan.objects.get_or_create(slug="bench", defaults={"name": "Bench"})
+    limits = {"requests_per_minute": NO_LIMIT, "requests_per_month": NO_LIMIT}
+    Subscription.objects.update_or_create(organization=organization, defaults={"plan": plan, **limits})
+    for name, path in ((MODEL, "plain"), (STREAM_MODEL, "sse")):
+        provider = Provider.objects.create(name=path, base_url=f"{upstream}/{path}/v1")
+        model = Model.objects.create(name=name, owned_by="bench")
+        Deployment.objects.create(name=name, model=model, provider=provider, upstream_model=MODEL)
+    _, secret = api_keys.create(organization=organization, user=user, name="bench")
+    return secret
