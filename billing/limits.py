@@ -7,7 +7,7 @@ key are counted apart, against an abuse limit as high as the plan's minute.
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from redis.commands.core import Script as SyncScript
 
@@ -58,7 +58,9 @@ async def admit(token: str) -> tuple[Snapshot, Verdict]:
     fresh = 0
     for _ in range(MAX_TRIES):
         try:
-            reply = await _script.run(pipelined_redis.connection(), *_arguments(snapshot, fresh, INFERENCE))
+            reply = await _script.run(
+                pipelined_redis.connection(), _keys(snapshot), *_values(snapshot, fresh, INFERENCE)
+            )
         except redis.RedisError:
             raise errors.ServiceUnavailable("Limits cannot be checked at the moment. Try again.") from None
         verdict = _verdict(snapshot, reply)
@@ -74,8 +76,8 @@ def admit_other(token: str) -> tuple[Snapshot, Verdict]:
     snapshot = snapshots.get_sync(token)
     fresh = 0
     for _ in range(MAX_TRIES):
-        keys, *arguments = _arguments(snapshot, fresh, OTHER)
-        verdict = _verdict(snapshot, _sync_script()(keys=list(keys), args=list(arguments)))
+        reply = _sync_script()(keys=_keys(snapshot), args=_values(snapshot, fresh, OTHER))
+        verdict = _verdict(snapshot, reply)
         if verdict.outcome != STALE:
             return snapshot, verdict
         snapshot = snapshots.get_sync(token, reload=True)
@@ -83,19 +85,16 @@ def admit_other(token: str) -> tuple[Snapshot, Verdict]:
     raise errors.ServiceUnavailable("This organization is being changed. Try again.")
 
 
-def _arguments(snapshot: Snapshot, fresh: int, kind: str) -> tuple[tuple[str, str], int, int, int, str, int]:
-    return (
-        (snapshot.generation_key, snapshot.window_key),
-        snapshot.generation,
-        fresh,
-        snapshot.requests_per_minute,
-        kind,
-        clock_offset_s,
-    )
+def _keys(snapshot: Snapshot) -> tuple[str, str]:
+    return snapshot.generation_key, snapshot.window_key
 
 
-def _verdict(snapshot: Snapshot, reply: object) -> Verdict:
-    outcome, now, used = reply  # type: ignore[misc]  # admit.lua returns three integers
+def _values(snapshot: Snapshot, fresh: int, kind: str) -> tuple[int, int, int, str, int]:
+    return snapshot.generation, fresh, snapshot.requests_per_minute, kind, clock_offset_s
+
+
+def _verdict(snapshot: Snapshot, reply: Any) -> Verdict:
+    outcome, now, used = reply  # admit.lua returns three integers
     limit = snapshot.requests_per_minute
     return Verdict(outcome, limit, max(0, limit - used), now, now - now % 60 + 60)
 

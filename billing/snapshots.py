@@ -15,7 +15,7 @@ from typing import Final
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
-from django.db.models import OuterRef, QuerySet, Subquery, Value
+from django.db.models import QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from accounts import auth, generation
@@ -64,7 +64,6 @@ class Snapshot:
 
 def load(token: str) -> Snapshot:
     """Read from PostgreSQL. Raises InvalidApiKey, or django.db.Error if PostgreSQL can't be asked."""
-    auth.check_form(token)
     started = time.monotonic()  # before the read: a change during it makes the snapshot old, never young
     row = _query().filter(digest__in=auth.digests(token)).first()
     if row is None:
@@ -124,6 +123,7 @@ class SnapshotCache:
         """Raises InvalidApiKey, or ServiceUnavailable for a key that is cold while PostgreSQL is down."""
         snapshot = self._known.get(token)
         if snapshot is None or snapshot.has_expired:
+            auth.check_form(token)
             self._raise_if_refused(token)
             return await self.reload(token)
         age = snapshot.age_s
@@ -142,6 +142,7 @@ class SnapshotCache:
         snapshot = self._known.get(token)
         if snapshot is not None and not reload and snapshot.age_s < MAX_AGE_S and not snapshot.has_expired:
             return snapshot
+        auth.check_form(token)
         if not reload:
             self._raise_if_refused(token)
         try:
@@ -186,7 +187,9 @@ class SnapshotCache:
             known = self._known.get(token)
             if known is not None and not known.has_expired:
                 return known
-            raise errors.ServiceUnavailable("API keys cannot be checked at the moment. Try again.", retry_after=5) from None
+            raise errors.ServiceUnavailable(
+                "API keys cannot be checked at the moment. Try again.", retry_after=5
+            ) from None
 
     def _failed_lately(self) -> bool:
         return time.monotonic() - self._failed_at < RETRY_AFTER_FAILURE_S

@@ -23,6 +23,9 @@ class Provider(models.Model):
     kind = models.CharField(max_length=20, choices=ProviderKind, default=ProviderKind.OPENAI)
     base_url = models.URLField(max_length=300, help_text="Up to and including /v1.")
     sealed_api_key = models.TextField(blank=True, editable=False)  # encrypted: helixflow.lib.crypto
+    stream_always = models.BooleanField(
+        default=False, help_text="Ask for a stream even when the caller does not: for servers that only then stop early."
+    )
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

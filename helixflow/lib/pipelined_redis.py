@@ -105,7 +105,7 @@ class _Protocol(asyncio.Protocol):
         self._waiting.append((future, self._loop.time() + TIMEOUT_S))
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(hiredis.pack_command(command))
+        self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub wants one exact union
         if not self._watching:
             self._watching = True
             self._loop.call_later(TIMEOUT_S, self._check_oldest)

@@ -1,0 +1,171 @@
+"""The catalogue in memory: every process holds all models and deployments, so that a request needs no SQL for them.
+
+A change raises a version in Redis (``announce_change``). Each web process looks at it every second and reads
+PostgreSQL again if it moved, and every 30 s in any case.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from django.db import close_old_connections, transaction
+
+from helixflow.lib import crypto, errors, redis
+from inference.models import Deployment as DeploymentRow
+from inference.models import Model as ModelRow
+from inference.upstream import Origin, header_lines
+
+logger = logging.getLogger(__name__)
+
+VERSION_KEY: Final = "catalogue:version"
+CHECK_EVERY_S: Final = 1.0
+READ_EVERY_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """``headers`` are complete HTTP header lines, made once; ``secret`` is what must never show in an error."""
+
+    name: str
+    upstream_model: str
+    origin: Origin
+    headers: bytes
+    secret: str
+    priority: int
+    weight: int
+    # Its server stops work for a client that leaves only if the answer is a stream (llama.cpp).
+    stream_always: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """``created`` in epoch seconds; ``only_for`` None: offered to every organization."""
+
+    name: str
+    owned_by: str
+    created: int
+    only_for: frozenset[uuid.UUID] | None
+    deployments: tuple[Deployment, ...]
+
+    def offered_to(self, organization_id: uuid.UUID) -> bool:
+        return self.only_for is None or organization_id in self.only_for
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    models: dict[str, Model]
+
+    def get(self, name: str, organization_id: uuid.UUID) -> Model:
+        """Raises ModelNotFound for a name nobody has and for one not offered to this organization alike."""
+        model = self.models.get(name)
+        if model is None or not model.offered_to(organization_id):
+            raise errors.ModelNotFound(
+                f"The model '{name[:200]}' does not exist or is not offered to you.", param="model"
+            )
+        return model
+
+
+def announce_change() -> None:
+    """Tell every web process, once the running transaction has committed."""
+    transaction.on_commit(_raise_version)
+
+
+def _raise_version() -> None:
+    try:
+        redis.sync_client().incr(VERSION_KEY)
+    except redis.RedisError:
+        logger.warning("catalogue change not announced; web processes see it within %d s", READ_EVERY_S)
+
+
+def read() -> Catalogue:
+    """From PostgreSQL: enabled models with at least one enabled deployment of an enabled provider."""
+    deployments: dict[uuid.UUID, list[Deployment]] = {}
+    rows = DeploymentRow.objects.filter(enabled=True, provider__enabled=True).select_related("provider")
+    for row in rows.order_by("priority", "name"):
+        try:
+            deployments.setdefault(row.model_id, []).append(_deployment(row))
+        except (crypto.Undecryptable, ValueError) as error:
+            logger.error("deployment %s is left out: %s", row.name, error)  # noqa: TRY400  # a trace says no more
+    models = {}
+    for model in ModelRow.objects.filter(enabled=True, id__in=deployments).prefetch_related("only_for"):
+        only_for = frozenset(organization.id for organization in model.only_for.all())
+        models[model.name] = Model(
+            name=model.name,
+            owned_by=model.owned_by,
+            created=int(model.created_at.timestamp()),
+            only_for=only_for or None,
+            deployments=tuple(deployments[model.id]),
+        )
+    return Catalogue(models)
+
+
+def _deployment(row: DeploymentRow) -> Deployment:
+    secret = row.provider.api_key
+    return Deployment(
+        name=row.name,
+        upstream_model=row.upstream_model,
+        origin=Origin.parse(row.provider.base_url),
+        headers=header_lines({"Authorization": f"Bearer {secret}"}) if secret else b"",
+        secret=secret,
+        priority=row.priority,
+        weight=row.weight,
+        stream_always=row.provider.stream_always,
+    )
+
+
+class _Keeper:
+    """Holds the catalogue and when it was last looked at. Safe between threads."""
+
+    def __init__(self) -> None:
+        self.catalogue: Catalogue | None = None
+        self._version: bytes | str | None = None
+        self._checked_at = self._read_at = float("-inf")
+        self._lock = threading.Lock()
+
+    def refresh(self) -> None:
+        """Look at the version, and read again if it moved or the last reading is old. Errors leave the old one."""
+        with self._lock:
+            now = time.monotonic()
+            if self.catalogue is not None and now - self._checked_at < CHECK_EVERY_S:
+                return
+            self._checked_at = now
+            try:
+                version = redis.sync_client().get(VERSION_KEY)
+            except redis.RedisError:
+                version = self._version
+            if self.catalogue is None or version != self._version or now - self._read_at > READ_EVERY_S:
+                self.catalogue = read()
+                self._version = version
+                self._read_at = now
+
+    def forget(self) -> None:
+        self.catalogue = None
+
+
+keeper = _Keeper()
+
+
+def current() -> Catalogue:
+    """For Django's threads. Raises django.db.Error if it was never read and PostgreSQL is down."""
+    keeper.refresh()
+    if keeper.catalogue is None:
+        raise errors.ServiceUnavailable
+    return keeper.catalogue
+
+
+def latest() -> Catalogue:
+    """For the event loop: what is there, without looking; ``refresh_in_thread`` keeps it young."""
+    if keeper.catalogue is None:
+        raise errors.ServiceUnavailable("The model catalogue is being loaded. Try again.")
+    return keeper.catalogue
+
+
+def refresh_in_thread() -> None:
+    close_old_connections()
+    try:
+        keeper.refresh()
+    except Exception:  # a keeper that stopped would freeze the catalogue; the next second tries again
+        logger.exception("the catalogue could not be read")
