@@ -2,6 +2,7 @@
 
 import pytest
 from django.test import Client
+from pytest_django.fixtures import SettingsWrapper
 
 from accounts.models import Organization, User
 from helixflow.lib import redis
@@ -12,6 +13,13 @@ from tests import factories
 def _clean_redis() -> None:
     """Counters, generations and throttles of one test are not the next one's."""
     redis.sync_client().flushdb()
+
+
+@pytest.fixture(autouse=True)
+def _plain_static(settings: SettingsWrapper) -> None:
+    """Pages name static files as they lie in the tree; test_pages.py tries the hashed names."""
+    storage = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STORAGES = settings.STORAGES | {"staticfiles": storage}
 
 
 @pytest.fixture

@@ -1,0 +1,92 @@
+"""The components that `{% include … only %}` can't express: icons, blocks with content, relative times, navigation.
+
+docs/design.md shows each of them in use.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.forms import BoundField
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from helixflow.icons import ICONS
+from helixflow.lib import clock
+
+register = template.Library()
+
+UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """An icon of ``helixflow.icons``, for the eye only: the text beside it, or an aria-label, says the same."""
+    return format_html(
+        '<svg class="icon" viewBox="0 0 20 20" aria-hidden="true" focusable="false"><path d="{}"/></svg>', ICONS[name]
+    )
+
+
+@register.simple_block_tag
+def table(content: str, caption: str, *, stacked: bool = True, shown_caption: bool = False) -> SafeString:
+    """A data table that scrolls inside itself; on phones ``stacked`` shows rows as cards (give each td a data-label)."""
+    return format_html(
+        '<div class="table-scroll" role="region" aria-label="{caption}" tabindex="0"><table class="{classes}">'
+        '<caption class="{caption_class}">{caption}</caption>{content}</table></div>',
+        caption=caption,
+        classes="table table--stacked" if stacked else "table",
+        caption_class="table__caption" if shown_caption else "visually-hidden",
+        content=content,
+    )
+
+
+@register.simple_block_tag
+def dialog(content: str, id: str, title: str, *, open: bool = False) -> SafeString:  # noqa: A002  # HTML's names
+    """A modal ``<dialog>``; ``open`` shows it as the page comes, for a form that was sent back with errors."""
+    return SafeString(
+        render_to_string("components/_dialog.html", {"id": id, "title": title, "open": open, "content": content})
+    )
+
+
+@register.filter
+def ago(moment: datetime) -> str:
+    """``3 minutes ago``, in the words that static/js/time.js goes on with."""
+    seconds = (moment - timezone.now()).total_seconds()
+    for unit, length in UNITS:
+        count = int(abs(seconds) // length)
+        if count:
+            plural = "" if count == 1 else "s"
+            if unit == "day" and count == 1:
+                return "tomorrow" if seconds > 0 else "yesterday"
+            if unit != "minute" and unit != "hour" and count == 1:
+                return f"next {unit}" if seconds > 0 else f"last {unit}"
+            return f"in {count} {unit}{plural}" if seconds > 0 else f"{count} {unit}{plural} ago"
+    return "just now"
+
+
+@register.filter
+def rfc3339(moment: datetime) -> str:
+    return clock.rfc3339(moment)
+
+
+@register.filter
+def percent_of(used: int, limit: int) -> int:
+    """0 to 100; a spent or zero limit is 100."""
+    return min(100, round(100 * used / limit)) if limit else 100
+
+
+@register.filter
+def is_widget(field: BoundField, names: str) -> bool:
+    """Whether the field's widget is one of the comma-separated ``names`` (``checkbox,radioselect``)."""
+    return field.widget_type in names.split(",")
+
+
+@register.inclusion_tag("components/_nav_link.html", takes_context=True)
+def nav_link(context: dict[str, Any], href: str, label: str, icon: str = "", *, exact: bool = False) -> dict[str, Any]:
+    """A link of a navigation, marked current on its own page and, unless ``exact``, on those below it."""
+    request = context.get("request")
+    path = request.path.rstrip("/") if request else ""
+    current = path == href or (not exact and path.startswith(f"{href}/"))
+    return {"href": href, "label": label, "icon": icon, "current": current}
