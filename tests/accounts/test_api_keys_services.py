@@ -23,7 +23,7 @@ def key(organization, owner) -> ApiKey:
 
 
 def test_create_returns_the_secret_and_stores_only_its_digest(organization, owner):
-    key, secret = api_keys.create(organization=organization, user=owner, name="CI", models=["gpt-4", "gpt-4"])
+    _, secret = api_keys.create(organization=organization, user=owner, name="CI", models=["gpt-4", "gpt-4"])
     auth.check_form(secret)
     stored = ApiKey.objects.get()
     assert bytes(stored.digest) == auth.digests(secret)[0]
@@ -86,7 +86,7 @@ def test_an_organization_has_at_most_so_many_active_keys(organization, owner, mo
 
 
 def test_the_same_secret_cannot_be_stored_twice(organization, owner, key, monkeypatch):
-    monkeypatch.setattr(api_keys.auth, "digests", lambda secret: [bytes(key.digest)])
+    monkeypatch.setattr(auth, "digests", lambda secret: [bytes(key.digest)])
     with pytest.raises(IntegrityError):
         api_keys.create(organization=organization, user=owner, name="twin")
 
