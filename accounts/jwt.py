@@ -82,14 +82,21 @@ def _read(kind: type[Token], text: str, name: str) -> Claims:
         raise AuthenticationFailed(f"This is not a valid {name} token.") from None
 
 
+def token_of(request: Request) -> str | None:
+    """The bearer token of the request's header; None without one. Raises AuthenticationFailed."""
+    header = request.META.get("HTTP_AUTHORIZATION")
+    if header is None:
+        return None
+    return auth.bearer_token([header.encode("latin-1", "replace")], credential="ACCESS_TOKEN")
+
+
 class JWTAuthentication(BaseAuthentication):
     """DRF's ``request.user`` and, as ``request.auth``, the TokenSession."""
 
     def authenticate(self, request: Request) -> tuple[User, TokenSession] | None:
-        header = request.META.get("HTTP_AUTHORIZATION")
-        if header is None:
+        text = token_of(request)
+        if text is None:
             return None
-        text = auth.bearer_token([header.encode("latin-1", "replace")], credential="ACCESS_TOKEN")
         claims = read_access_token(text)
         session = (
             TokenSession.objects.select_related("user")

@@ -54,7 +54,7 @@ def refresh(*, session_id: uuid.UUID, jti: uuid.UUID) -> TokenSession:
             return session
         if jti == session.previous_refresh_jti and _rotated_just_now(session):
             return session
-        end(session=session)
+        end(session_id=session.id)
     raise AuthenticationFailed(ENDED)  # outside the transaction, which must commit the end
 
 
@@ -73,9 +73,9 @@ def _rotate(session: TokenSession) -> None:
     )
 
 
-def end(*, session: TokenSession) -> None:
+def end(*, session_id: uuid.UUID) -> None:
     """Idempotent: the first end counts."""
-    TokenSession.objects.filter(id=session.id, ended_at=None).update(ended_at=timezone.now())
+    TokenSession.objects.filter(id=session_id, ended_at=None).update(ended_at=timezone.now())
 
 
 def end_all(*, user: User) -> int:

@@ -7,7 +7,7 @@ from helixflow import views
 
 urlpatterns = [
     path("admin/", admin.site.urls),
-    path("v1/", include("accounts.api.api_keys")),
+    path("v1/", include("accounts.api.urls")),
     re_path(r"^v1(/|$)", views.not_found),
 ]
 

@@ -1,0 +1,5 @@
+"""Every address of accounts under ``/v1``."""
+
+from accounts.api import api_keys, auth
+
+urlpatterns = [*auth.urlpatterns, *api_keys.urlpatterns]
