@@ -1,8 +1,9 @@
 """Fixtures for every test. The same three people everywhere: owner, member, outsider (of another organization)."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
-from pytest_django.fixtures import SettingsWrapper
 
 from accounts.models import Organization, User
 from helixflow.lib import redis
@@ -16,7 +17,7 @@ def _clean_redis() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _plain_static(settings: SettingsWrapper) -> None:
+def _plain_static(settings: Any) -> None:
     """Pages name static files as they lie in the tree; test_pages.py tries the hashed names."""
     storage = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     settings.STORAGES = settings.STORAGES | {"staticfiles": storage}
