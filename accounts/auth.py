@@ -24,6 +24,8 @@ def bearer_token(values: Sequence[bytes], *, credential: str = "YOUR_API_KEY") -
     token = rest.strip()
     if scheme.lower() != b"bearer" or not token:
         raise errors.AuthenticationFailed(f"The Authorization header must read: Bearer {credential}.")
+    if b"," in token:  # Django joins repeated headers with commas, and no credential holds one
+        raise errors.AuthenticationFailed("There is more than one Authorization header. Send exactly one.")
     if not token.isascii():
         raise errors.AuthenticationFailed("The Authorization header holds characters that no credential has.")
     return token.decode("ascii")
