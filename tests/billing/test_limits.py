@@ -1,0 +1,201 @@
+"""Admission against real PostgreSQL and Valkey: exact counting, and snapshots that notice every change."""
+
+import asyncio
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, transaction
+from django.utils import timezone
+
+from accounts import api_keys, generation
+from billing import limits, snapshots
+from billing.models import Plan, Subscription
+from helixflow.lib import errors, redis
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def token(organization, owner):
+    return api_keys.create(organization=organization, user=owner, name="test")[1]
+
+
+@pytest.fixture(autouse=True)
+def _cold_cache():
+    snapshots.cache.clear()
+
+
+def limit_to(organization, minute):
+    plan, _ = Plan.objects.get_or_create(slug="enterprise", defaults={"name": "Enterprise"})
+    with transaction.atomic():
+        Subscription.objects.update_or_create(
+            organization=organization, defaults={"plan": plan, "requests_per_minute": minute}
+        )
+        generation.bump(organization.id)
+
+
+def admit_many(token, count):
+    async def run():
+        return await asyncio.gather(*(limits.admit(token) for _ in range(count)))
+
+    return [verdict for _, verdict in asyncio.run(run())]
+
+
+def test_an_organization_without_subscription_has_starter_limits(token):
+    snapshot, verdict = asyncio.run(limits.admit(token))
+    assert (verdict.limit, verdict.remaining) == (100, 99)
+    assert snapshot.requests_per_month == 10_000
+
+
+def test_starter_limits_are_those_of_the_plan_row_if_there_is_one(token):
+    Plan.objects.create(slug="starter", name="Starter", requests_per_minute=7, requests_per_month=70)
+    snapshot, verdict = asyncio.run(limits.admit(token))
+    assert (verdict.limit, snapshot.requests_per_month) == (7, 70)
+
+
+def test_a_subscription_s_own_numbers_win_over_its_plan_s(organization, token):
+    plan = Plan.objects.create(slug="pro", name="Pro", requests_per_minute=1000, requests_per_month=100_000)
+    Subscription.objects.create(organization=organization, plan=plan, requests_per_minute=5)
+    snapshot, verdict = asyncio.run(limits.admit(token))
+    assert (verdict.limit, snapshot.requests_per_month) == (5, 100_000)
+
+
+def test_100_parallel_at_a_limit_of_10_admit_exactly_10(organization, token):
+    limit_to(organization, 10)
+    verdicts = admit_many(token, 100)
+    assert sorted(v.outcome for v in verdicts) == [limits.ADMITTED] * 10 + [limits.LIMITED] * 90
+    assert sorted(v.remaining for v in verdicts if v.outcome == limits.ADMITTED) == list(range(10))
+    assert {v.remaining for v in verdicts if v.outcome == limits.LIMITED} == {0}
+
+
+def test_a_new_calendar_minute_starts_anew(organization, token, monkeypatch):
+    limit_to(organization, 3)
+    assert [v.outcome for v in admit_many(token, 4)].count(limits.ADMITTED) == 3
+    monkeypatch.setattr(limits, "clock_offset_s", 60)
+    assert [v.outcome for v in admit_many(token, 4)].count(limits.ADMITTED) == 3
+
+
+def test_a_clock_that_steps_back_does_not_start_the_minute_anew(organization, token, monkeypatch):
+    limit_to(organization, 3)
+    admit_many(token, 3)
+    monkeypatch.setattr(limits, "clock_offset_s", -60)
+    assert admit_many(token, 1)[0].outcome == limits.LIMITED
+
+
+def test_reset_is_the_next_full_minute_and_retry_after_the_time_to_it(organization, token):
+    limit_to(organization, 0)
+    verdict = admit_many(token, 1)[0]
+    assert verdict.reset_at % 60 == 0
+    assert 0 < verdict.reset_at - verdict.now <= 60
+    assert verdict.error().retry_after == verdict.reset_at - verdict.now
+
+
+def test_other_calls_have_a_counter_of_their_own(organization, token):
+    limit_to(organization, 2)
+    outcomes = [limits.admit_other(token)[1] for _ in range(3)]
+    assert [v.outcome for v in outcomes] == [limits.ADMITTED, limits.ADMITTED, limits.LIMITED]
+    assert [v.remaining for v in outcomes] == [2, 2, 2]
+    assert admit_many(token, 1)[0].outcome == limits.ADMITTED
+
+
+def test_two_organizations_do_not_share_a_counter(organization, token, outsider):
+    limit_to(organization, 1)
+    other = api_keys.create(organization=outsider.memberships.get().organization, user=outsider, name="other")[1]
+    admit_many(token, 1)
+    assert admit_many(other, 1)[0].outcome == limits.ADMITTED
+
+
+def test_a_revoked_key_is_refused_on_the_next_request(organization, owner, token):
+    admit_many(token, 1)
+    key = organization.api_keys.get()
+    api_keys.revoke(key=key, user=owner)
+    with pytest.raises(errors.InvalidApiKey, match="revoked"):
+        admit_many(token, 1)
+
+
+def test_a_changed_plan_counts_on_the_next_request(organization, token):
+    assert admit_many(token, 1)[0].limit == 100
+    limit_to(organization, 1000)
+    assert admit_many(token, 1)[0].limit == 1000
+
+
+def test_a_refused_or_stale_request_changes_nothing(organization, token):
+    limit_to(organization, 1)
+    admit_many(token, 1)
+    window = redis.sync_client().keys("*:window:*")
+    before = redis.sync_client().hgetall(window[0])
+    admit_many(token, 5)
+    assert redis.sync_client().hgetall(window[0]) == before
+
+
+def test_a_flushed_redis_counts_as_stale_and_is_told_the_generation_again(token):
+    snapshot = asyncio.run(limits.admit(token))[0]
+    redis.sync_client().flushdb()
+    asyncio.run(limits.admit(token))
+    assert int(redis.sync_client().get(snapshot.generation_key)) == snapshot.generation
+
+
+def test_a_key_with_a_wrong_checksum_never_reaches_the_database(django_assert_num_queries):
+    with django_assert_num_queries(0), pytest.raises(errors.InvalidApiKey):
+        limits.admit_other("hflow_" + "a" * 49)
+
+
+def test_an_unknown_key_is_asked_for_once(django_assert_num_queries):
+    from accounts import keys
+
+    unknown = keys.generate()
+    with pytest.raises(errors.InvalidApiKey):
+        limits.admit_other(unknown)
+    with django_assert_num_queries(0), pytest.raises(errors.InvalidApiKey):
+        limits.admit_other(unknown)
+
+
+def test_an_expired_key_is_refused_although_its_snapshot_is_warm(organization, owner):
+    _, token = api_keys.create(
+        organization=organization, user=owner, name="short", expires_at=timezone.now() + timedelta(seconds=0.3)
+    )
+    admit_many(token, 1)
+
+    async def until_refused():
+        while True:
+            await limits.admit(token)
+            await asyncio.sleep(0.05)
+
+    with pytest.raises(errors.InvalidApiKey, match="expired"):
+        asyncio.run(asyncio.wait_for(until_refused(), 5))
+
+
+def test_a_warm_key_goes_on_while_postgresql_is_down_and_a_cold_one_gets_503(token, monkeypatch):
+    admit_many(token, 1)
+    known = snapshots.cache._known[token]
+    monkeypatch.setattr(snapshots, "load", _down)
+    monkeypatch.setattr(snapshots, "MAX_AGE_S", -1)
+    monkeypatch.setattr(snapshots, "REFRESH_AFTER_S", -1)
+    assert admit_many(token, 1)[0].outcome == limits.ADMITTED
+    snapshots.cache.clear()
+    with pytest.raises(errors.ServiceUnavailable) as refused:
+        admit_many(token, 1)
+    assert refused.value.retry_after == 5
+    assert known.generation
+
+
+def _down(token):
+    raise OperationalError("no")
+
+
+def test_redis_down_is_503(token, settings):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    with pytest.raises(errors.ServiceUnavailable):
+        admit_many(token, 1)
+
+
+def test_the_lua_and_python_sides_agree_on_keys_of_one_slot(token):
+    snapshot = asyncio.run(limits.admit(token))[0]
+    tags = {key[: key.index("}") + 1] for key in (snapshot.generation_key, snapshot.window_key)}
+    assert tags == {redis.shard_tag(snapshot.organization_id)}
+
+
+def test_shard_tags_are_spread():
+    tags = {redis.shard_tag(uuid.UUID(int=number << 64)) for number in range(500)}
+    assert len(tags) == redis.SHARDS
