@@ -5,6 +5,7 @@ and bumps its generation in the same transaction, so that the next request sees 
 """
 
 import logging
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 MAX_ACTIVE: Final = 1_000  # usable keys an organization
 MAX_MODELS: Final = 100
 MAX_NAME: Final = 100
-MAX_MODEL_NAME: Final = 200
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")  # as the catalogue's names
 MAX_GRACE: Final = timedelta(days=7)
 EDITABLE: Final = frozenset({"name", "environment", "models", "expires_at"})
 
@@ -167,8 +168,9 @@ def _models(value: Sequence[str] | None) -> list[str] | None:
         raise ValueError("Name at least one model, or send null for all models.")
     if len(names) > MAX_MODELS:
         raise ValueError(f"A key can name at most {MAX_MODELS} models.")
-    if any(not name or len(name) > MAX_MODEL_NAME or not name.isprintable() for name in names):
-        raise ValueError(f"A model's name has 1 to {MAX_MODEL_NAME} characters, none of them a control character.")
+    for name in names:
+        if not MODEL_NAME.fullmatch(name):
+            raise ValueError(f"No model can be called {name[:50]!r}: names hold letters, digits and . _ : / @ + - only.")
     return names
 
 

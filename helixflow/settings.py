@@ -40,6 +40,7 @@ if WEBHOOK_ALLOW_LOOPBACK and PRODUCTION:
 
 SUPPORT_EMAIL = env.text("HELIXFLOW_SUPPORT_EMAIL", "support@helixflow.com")
 COMMUNITY_URL = env.text("HELIXFLOW_COMMUNITY_URL", "https://community.helixflow.com")
+EXAMPLE_MODEL = "gpt-3.5-turbo"  # in the snippets of pages; the seeds always make it
 
 # Secrets: required in production; in development made once in the data directory.
 _secrets = secrets.Secrets(DATA_DIR, required=PRODUCTION)
@@ -57,6 +58,9 @@ if PRODUCTION and not (DATABASE_URL and REDIS_URL):
 # Port 1 answers nobody: commands that need no server work before `up` has run, the others say what is refused.
 DATABASE_URL = DATABASE_URL or "postgresql://helixflow@127.0.0.1:1/helixflow"
 REDIS_URL = REDIS_URL or "redis://127.0.0.1:1/0"
+EMBEDDED_MODEL_URL = _embedded.get("EMBEDDED_MODEL_URL", "")
+EMBEDDED_MODEL_KEY = _embedded.get("EMBEDDED_MODEL_KEY", "")
+OPENAI_API_KEY = env.text("OPENAI_API_KEY")
 CACHE_URL = env.text("CACHE_URL", REDIS_URL)
 CHANNELS_REDIS_URL = env.text("CHANNELS_REDIS_URL", REDIS_URL)
 
@@ -101,7 +105,6 @@ MIDDLEWARE = [
     "helixflow.middleware.RequestIdMiddleware",
     "helixflow.middleware.ClientAddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "helixflow.middleware.ErrorMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
