@@ -1,5 +1,6 @@
 """Fixtures for every test. The same three people everywhere: owner, member, outsider (of another organization)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from django.test import Client
 from accounts.models import Organization, User
 from helixflow.lib import redis
 from tests import factories
+from tests.fakes.upstream import Upstream
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +51,10 @@ def outsider(db: None) -> User:
 def client() -> Client:
     """Django's test client."""
     return Client()
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """An OpenAI-compatible server that misbehaves on command."""
+    with Upstream() as server:
+        yield server
