@@ -8,17 +8,21 @@ from typing import Any
 
 from django import template
 from django.forms import BoundField
+from django.template import Context
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from helixflow.highlight import highlight
 from helixflow.icons import ICONS
 from helixflow.lib import clock
 
 register = template.Library()
 
 UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
+ALONE = {"year": ("last year", "next year"), "month": ("last month", "next month"), "day": ("yesterday", "tomorrow")}
+SNIPPETS = (("curl", "curl"), ("python", "Python"), ("javascript", "JavaScript"), ("go", "Go"))
 
 
 @register.simple_tag
@@ -31,7 +35,7 @@ def icon(name: str) -> SafeString:
 
 @register.simple_block_tag
 def table(content: str, caption: str, *, stacked: bool = True, shown_caption: bool = False) -> SafeString:
-    """A data table that scrolls inside itself; on phones ``stacked`` shows rows as cards (give each td a data-label)."""
+    """A table that scrolls inside itself; on phones ``stacked`` shows rows as cards (give each td a data-label)."""
     return format_html(
         '<div class="table-scroll" role="region" aria-label="{caption}" tabindex="0"><table class="{classes}">'
         '<caption class="{caption_class}">{caption}</caption>{content}</table></div>',
@@ -50,6 +54,27 @@ def dialog(content: str, id: str, title: str, *, open: bool = False) -> SafeStri
     )
 
 
+@register.simple_block_tag
+def code(content: str, id: str, language: str, title: str = "") -> SafeString:  # noqa: A002  # HTML's names
+    """A code block with a copy button. ``language``: shell, python, javascript, go, json, http."""
+    coloured = highlight(content.strip("\n"), language)
+    return SafeString(render_to_string("components/_code.html", {"id": id, "title": title, "code": coloured}))
+
+
+@register.simple_tag(takes_context=True)
+def code_tabs(context: Context, id: str, name: str, **values: Any) -> SafeString:  # noqa: A002  # HTML's names
+    """The snippet ``name`` of templates/snippets in curl, Python, JavaScript and Go.
+
+    ``api_key`` puts a key in; without it the snippets read HELIXFLOW_API_KEY. ``model`` names the model.
+    """
+    known = {"api_base_url": context["api_base_url"], "public_url": context["public_url"], "model": "gpt-3.5-turbo"}
+    snippets = []
+    for slug, label in SNIPPETS:
+        text = render_to_string(f"snippets/{name}.{slug}.txt", known | values).strip("\n")
+        snippets.append({"slug": slug, "label": label, "code": highlight(text, "shell" if slug == "curl" else slug)})
+    return SafeString(render_to_string("components/_code_tabs.html", {"id": id, "snippets": snippets}))
+
+
 @register.filter
 def ago(moment: datetime) -> str:
     """``3 minutes ago``, in the words that static/js/time.js goes on with."""
@@ -57,12 +82,11 @@ def ago(moment: datetime) -> str:
     for unit, length in UNITS:
         count = int(abs(seconds) // length)
         if count:
-            plural = "" if count == 1 else "s"
-            if unit == "day" and count == 1:
-                return "tomorrow" if seconds > 0 else "yesterday"
-            if unit != "minute" and unit != "hour" and count == 1:
-                return f"next {unit}" if seconds > 0 else f"last {unit}"
-            return f"in {count} {unit}{plural}" if seconds > 0 else f"{count} {unit}{plural} ago"
+            ahead = seconds > 0
+            if count == 1 and unit in ALONE:
+                return ALONE[unit][ahead]
+            units = unit if count == 1 else f"{unit}s"
+            return f"in {count} {units}" if ahead else f"{count} {units} ago"
     return "just now"
 
 
