@@ -170,7 +170,7 @@ def _models(value: Sequence[str] | None) -> list[str] | None:
         raise ValueError(f"A key can name at most {MAX_MODELS} models.")
     for name in names:
         if not MODEL_NAME.fullmatch(name):
-            raise ValueError(f"No model can be called {name[:50]!r}: names hold letters, digits and . _ : / @ + - only.")
+            raise ValueError(f"{name[:50]!r} can't be a model: names hold letters, digits and . _ : / @ + - only.")
     return names
 
 

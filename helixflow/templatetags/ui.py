@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.forms import BoundField
 from django.template import Context
 from django.template.loader import render_to_string
@@ -67,7 +68,11 @@ def code_tabs(context: Context, id: str, name: str, **values: Any) -> SafeString
 
     ``api_key`` puts a key in; without it the snippets read HELIXFLOW_API_KEY. ``model`` names the model.
     """
-    known = {"api_base_url": context["api_base_url"], "public_url": context["public_url"], "model": "gpt-3.5-turbo"}
+    known = {
+        "api_base_url": context["api_base_url"],
+        "public_url": context["public_url"],
+        "model": settings.EXAMPLE_MODEL,
+    }
     snippets = []
     for slug, label in SNIPPETS:
         text = render_to_string(f"snippets/{name}.{slug}.txt", known | values).strip("\n")
