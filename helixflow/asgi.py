@@ -1,4 +1,4 @@
-"""The ASGI application: the data plane and the health checks as plain ASGI, everything else is Django's.
+"""The ASGI application: the data plane, health and static files as plain ASGI, everything else is Django's.
 
 Channels' ProtocolTypeRouter knows no lifespan, so `application` tells the protocols apart itself: at shutdown the
 gateway has to settle what it admitted.
@@ -14,19 +14,24 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "helixflow.settings")
 django_app = get_asgi_application()  # first: it loads the apps that the imports below need
 
 from channels.routing import URLRouter  # noqa: E402
+from django.conf import settings  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
-from helixflow import lifecycle  # noqa: E402
+from helixflow import bodies, cors, health, lifecycle, static  # noqa: E402
 from inference import gateway  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-http = URLRouter(
-    [
-        re_path(r"^v1/chat/completions/?$", gateway.chat_completions),  # type: ignore[arg-type]
-        re_path(r"", django_app),  # type: ignore[arg-type]
-    ]
-)
+site = static.StaticFiles(bodies.limited(django_app, settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
+routes: dict[str, Any] = {
+    r"^v1/chat/completions/?$": gateway.chat_completions,
+    r"^(v1/)?health/?$": health.health,
+    r"^livez$": health.livez,
+    r"^readyz$": health.readyz,
+    r"": site,
+}
+router = URLRouter([re_path(pattern, app) for pattern, app in routes.items()])
+http = cors.allow_origins(router, settings.CORS_ORIGINS)
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from helixflow import server
@@ -20,6 +21,8 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=settings.WEB_PROCESSES)
 
     def handle(self, *args: Any, host: str, port: int, workers: int, **kwargs: Any) -> None:
+        if not settings.DEBUG and not (settings.STATIC_ROOT / "staticfiles.json").exists():
+            call_command("collectstatic", interactive=False, verbosity=0)  # no page renders without it
         options = server.Options(host=host, port=port, workers=workers, grace_s=settings.SHUTDOWN_GRACE_S)
         try:
             code = server.run(settings.ASGI_APPLICATION.replace(".application", ":application"), options)
