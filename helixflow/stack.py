@@ -1,0 +1,256 @@
+"""What `manage.py up` runs: the embedded servers, setup, then web, worker and beat. See docs/embedded.md."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from signal import Signals
+from typing import Final
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from helixflow import embedded
+from helixflow.console import Console
+from helixflow.embedded import EmbeddedError, Service
+from helixflow.lib import env
+from helixflow.lib.secrets import write_private
+from helixflow.supervisor import Program, Supervisor
+
+# Below the range from which systems give ports to outgoing connections (32768 on Linux): else a client that tries to
+# reach a server while it is being restarted can be given that server's port, and keep it.
+PORTS: Final = range(20_000, 30_000)
+PASSING: Final = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
+DRAIN_S: Final = 10  # how long a port may stay taken by what a killed `up` left behind
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The whole of one data directory. Only used by who holds its lock."""
+
+    data_dir: Path
+    console: Console
+    demo: bool = False
+
+    def run(self) -> None:
+        """Until a signal. Raises EmbeddedError or SupervisorError: one clear line."""
+        with _lock(self.data_dir):
+            unclean = self._services_file.exists()
+            _require_free_port(settings.HOST, settings.PORT, patience_s=DRAIN_S if unclean else 0)
+            services = self._services(patience_s=DRAIN_S if unclean else 0)
+            write_private(self._services_file, json.dumps(_addresses(services), indent=2))
+            self.console.note("starting " + ", ".join([*(service.name for service in services), "setup", "web …"]))
+            Supervisor(self.console).run(partial(self._start, services=services))
+            self._services_file.unlink(missing_ok=True)
+            self.console.note("stopped")
+
+    async def _start(self, supervisor: Supervisor, *, services: list[Service]) -> None:
+        names = tuple(service.name for service in services)
+        stores = tuple(name for name in names if name != "model")
+        supervisor.start(*(_program(service) for service in services))
+        await supervisor.ready(*stores)
+        await supervisor.run_once(Program("setup", _manage("setup", *(["--demo"] if self.demo else []))))
+        supervisor.start(_web(needs=stores))
+        await supervisor.ready("web")
+        supervisor.start(_celery("worker", stores, "--pool=threads", "--concurrency=4"), _celery("beat", stores))
+        await supervisor.ready(*names)
+        self.console.write(self._welcome())
+
+    @property
+    def _services_file(self) -> Path:
+        return self.data_dir / "services.json"
+
+    def _services(self, *, patience_s: float) -> list[Service]:
+        """What is embedded: whatever has no address in the environment. Checks the addresses that are given."""
+        ports = _Ports(self.data_dir / "ports.json", patience_s)
+        services: list[Service] = []
+        if env.text("DATABASE_URL"):
+            _require_postgresql(settings.DATABASE_URL)
+        else:
+            options = ("log_line_prefix=", "log_checkpoints=off")
+            services.append(embedded.postgresql(self.data_dir, port=ports.get("postgresql"), options=options))
+        if env.text("REDIS_URL"):
+            _require_redis(settings.REDIS_URL)
+        else:
+            services.append(embedded.valkey(self.data_dir, port=ports.get("valkey"), options=("--loglevel", "warning")))
+        if env.boolean("HELIXFLOW_EMBEDDED_MODEL", not settings.PRODUCTION):
+            services.append(embedded.model(self.data_dir, port=ports.get("model")))
+        return services
+
+    def _welcome(self) -> str:
+        bold = self.console.bold
+        site = settings.PUBLIC_URL
+        python = os.path.relpath(sys.executable)
+        lines = [
+            bold(f"HelixFlow is up: {site}"),
+            "",
+            f"  Sign up   {site}/signup",
+            f"  Docs      {site}/docs",
+            f"  Admin     {site}/admin/   (make an administrator: {python} manage.py createsuperuser)",
+            "  Stop      Ctrl-C",
+        ]
+        rule = "─" * 78
+        return "\n".join(["", rule, *(f"  {line}".rstrip() for line in lines), rule, "", ""])
+
+
+def _program(service: Service) -> Program:
+    return Program(
+        service.name,
+        service.command,
+        is_ready=service.is_ready,
+        prepare=service.prepare,
+        identity=service.identity,
+        passing=PASSING if service.name == "postgresql" else (),
+        stop_signal=Signals[service.stop_signal],
+    )
+
+
+def _web(needs: tuple[str, ...]) -> Program:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.HOST, settings.HOST)  # noqa: S104  # compared, not bound
+    return Program(
+        "web",
+        _manage("web"),
+        needs=needs,
+        is_ready=partial(embedded.http_answers, host, settings.PORT, "/livez"),
+        stop_seconds=settings.SHUTDOWN_GRACE_S + 16,  # what web allows itself after its grace, and a little
+    )
+
+
+def _manage(*arguments: str) -> list[str]:
+    return [*embedded.dies_with_parent(), sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
+
+
+def _celery(what: str, needs: tuple[str, ...], *options: str) -> Program:
+    """The path to the code is given, since children run in /."""
+    return Program(
+        what,
+        [
+            *(*embedded.dies_with_parent(), sys.executable, "-m", "celery", "-q", "--workdir", str(settings.BASE_DIR)),
+            *("-A", "helixflow", what, "--loglevel=WARNING", *options),
+        ],
+        needs=needs,
+    )
+
+
+def _addresses(services: list[Service]) -> dict[str, str]:
+    """What the other commands need to know of the embedded servers (``helixflow.settings``)."""
+    found = {service.name: service for service in services}
+    addresses = {}
+    if "postgresql" in found:
+        addresses["DATABASE_URL"] = found["postgresql"].url
+    if "valkey" in found:
+        addresses["REDIS_URL"] = found["valkey"].url
+    if "model" in found:
+        addresses["EMBEDDED_MODEL_URL"] = found["model"].url
+        addresses["EMBEDDED_MODEL_KEY"] = found["model"].api_key
+    return addresses
+
+
+@contextlib.contextmanager
+def _lock(data_dir: Path) -> Iterator[None]:
+    """One `up` on a data directory. The kernel lets go of the lock however its holder ends."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "up.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise EmbeddedError(
+                f"HelixFlow already runs on {data_dir} ({file.read().strip()}). "
+                "For a second copy set HELIXFLOW_DATA_DIR and HELIXFLOW_PORT."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}, {settings.PUBLIC_URL}")
+        file.flush()
+        yield
+
+
+class _Ports:
+    """The ports of the embedded servers: those of the last start where they are free, else others."""
+
+    def __init__(self, path: Path, patience_s: float) -> None:
+        self._path = path
+        self._patience_s = patience_s
+        try:
+            self._known = {str(name): int(port) for name, port in json.loads(path.read_text()).items()}
+        except (OSError, ValueError, AttributeError):
+            self._known = {}
+
+    def get(self, name: str) -> int:
+        port = self._known.get(name)
+        if port is None or not _becomes_free("127.0.0.1", port, self._patience_s):
+            port = self._choose()
+            self._known[name] = port
+            write_private(self._path, json.dumps(self._known))
+        return port
+
+    def _choose(self) -> int:
+        while True:
+            port = PORTS[secrets.randbelow(len(PORTS))]
+            if port not in self._known.values() and _becomes_free("127.0.0.1", port, 0):
+                return port
+
+
+def _require_free_port(host: str, port: int, *, patience_s: float) -> None:
+    try:
+        if _becomes_free(host, port, patience_s):
+            return
+    except OSError as error:
+        raise EmbeddedError(f"Cannot listen on {host} port {port}: {error.strerror}. Set HELIXFLOW_HOST.") from None
+    raise EmbeddedError(f"Port {port} of {host} is taken by another program. Set HELIXFLOW_PORT to a free one.")
+
+
+def _becomes_free(host: str, port: int, patience_s: float) -> bool:
+    """Raises OSError for an address that is not this machine's."""
+    deadline = time.monotonic() + patience_s
+    while not _is_free(host, port):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _is_free(host: str, port: int) -> bool:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: what is closing doesn't count
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+def _require_postgresql(url: str) -> None:
+    import psycopg  # only where an address is given
+
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError as error:
+        raise EmbeddedError(f"DATABASE_URL: {_first_line(error)}") from None
+
+
+def _require_redis(url: str) -> None:
+    import redis  # as above
+
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+            client.ping()
+    except redis.RedisError as error:
+        place = urlsplit(url)
+        raise EmbeddedError(f"REDIS_URL: {place.hostname}:{place.port or 6379}: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
