@@ -1,0 +1,304 @@
+"""The parts of an answer as OpenAI documents them, and the tolerant reading of an upstream's.
+
+Reading keeps these fields alone, so what an upstream adds of its own making (timings, file paths, prompts) never
+leaves. A field that was absent stays absent and a null stays null. ``reasoning_content`` is the one addition: it is
+what DeepSeek, vLLM and llama.cpp all call it.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+Text = str | UnsetType | None
+Whole = int | UnsetType | None
+
+MAX_TOKENS: Final = 2**31 - 1
+
+A = TypeVar("A", "Answer", "Chunk")
+
+
+class BadAnswer(Exception):
+    """The upstream's answer makes no sense."""
+
+
+class UpstreamStreamError(Exception):
+    """The upstream says, where an answer should be, that it failed."""
+
+
+# Usage
+
+
+class PromptTokensDetails(msgspec.Struct):
+    cached_tokens: Whole = UNSET
+    cache_write_tokens: Whole = UNSET
+    audio_tokens: Whole = UNSET
+    image_tokens: Whole = UNSET
+    text_tokens: Whole = UNSET
+
+
+class CompletionTokensDetails(msgspec.Struct):
+    reasoning_tokens: Whole = UNSET
+    audio_tokens: Whole = UNSET
+    text_tokens: Whole = UNSET
+    accepted_prediction_tokens: Whole = UNSET
+    rejected_prediction_tokens: Whole = UNSET
+
+
+class Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | UnsetType = UNSET
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
+
+
+class ReportedUsage(msgspec.Struct):
+    """Usage as upstreams report it: any of it may be missing, null, a whole float or nonsense."""
+
+    prompt_tokens: int | float | None = None
+    completion_tokens: int | float | None = None
+    total_tokens: int | float | None = None
+    prompt_tokens_details: PromptTokensDetails | None = None
+    completion_tokens_details: CompletionTokensDetails | None = None
+
+    def usage(self) -> Usage | None:
+        """None where nothing is said, or nothing that can be counted."""
+        if self.prompt_tokens is None and self.completion_tokens is None:
+            return None
+        prompt, completion = int(self.prompt_tokens or 0), int(self.completion_tokens or 0)
+        total = prompt + completion if self.total_tokens is None else int(self.total_tokens)
+        if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS and 0 <= total <= MAX_TOKENS):
+            return None
+        return Usage(
+            prompt,
+            completion,
+            total,
+            prompt_tokens_details=self.prompt_tokens_details or UNSET,
+            completion_tokens_details=self.completion_tokens_details or UNSET,
+        )
+
+
+# Messages and deltas
+
+
+class FunctionText(msgspec.Struct):
+    name: Text = UNSET
+    arguments: Text = UNSET
+
+    def length(self) -> int:
+        return len(self.name or "") + len(self.arguments or "")
+
+
+class CustomText(msgspec.Struct):
+    name: Text = UNSET
+    input: Text = UNSET
+
+    def length(self) -> int:
+        return len(self.name or "") + len(self.input or "")
+
+
+class ToolCall(msgspec.Struct):
+    id: Text = UNSET
+    type: Text = UNSET
+    function: FunctionText | UnsetType | None = UNSET
+    custom: CustomText | UnsetType | None = UNSET
+
+
+class ToolCallDelta(msgspec.Struct):
+    index: int | UnsetType | None = UNSET
+    id: Text = UNSET
+    type: Text = UNSET
+    function: FunctionText | UnsetType | None = UNSET
+    custom: CustomText | UnsetType | None = UNSET
+
+
+class UrlCitation(msgspec.Struct):
+    url: str
+    title: Text = UNSET
+    start_index: Whole = UNSET
+    end_index: Whole = UNSET
+
+
+class Annotation(msgspec.Struct):
+    type: str
+    url_citation: UrlCitation | UnsetType = UNSET
+
+
+class Audio(msgspec.Struct):
+    id: Text = UNSET
+    data: Text = UNSET
+    expires_at: Whole = UNSET
+    transcript: Text = UNSET
+
+
+class Message(msgspec.Struct):
+    role: str = "assistant"
+    content: str | None = None
+    reasoning_content: Text = UNSET
+    refusal: Text = UNSET
+    tool_calls: list[ToolCall] | UnsetType | None = UNSET
+    function_call: FunctionText | UnsetType | None = UNSET
+    annotations: list[Annotation] | UnsetType | None = UNSET
+    audio: Audio | UnsetType | None = UNSET
+
+
+class Delta(msgspec.Struct):
+    role: Text = UNSET
+    content: Text = UNSET
+    reasoning_content: Text = UNSET
+    refusal: Text = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType | None = UNSET
+    function_call: FunctionText | UnsetType | None = UNSET
+    annotations: list[Annotation] | UnsetType | None = UNSET
+    audio: Audio | UnsetType | None = UNSET
+
+    def length(self) -> int:
+        """Characters that the model has written here."""
+        length = len(self.content or "") + len(self.reasoning_content or "") + len(self.refusal or "")
+        if self.function_call:
+            length += self.function_call.length()
+        for call in self.tool_calls or ():
+            length += (call.function.length() if call.function else 0) + (call.custom.length() if call.custom else 0)
+        return length
+
+
+class TopLogprob(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[int] | UnsetType | None = UNSET
+
+
+class TokenLogprob(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[int] | UnsetType | None = UNSET
+    top_logprobs: list[TopLogprob] = []
+
+
+class Logprobs(msgspec.Struct):
+    content: list[TokenLogprob] | UnsetType | None = UNSET
+    refusal: list[TokenLogprob] | UnsetType | None = UNSET
+
+
+# Choices and answers
+
+
+class Choice(msgspec.Struct, kw_only=True):
+    index: int | None = None
+    message: Message
+    finish_reason: str | None = None
+    logprobs: Logprobs | UnsetType | None = UNSET
+
+
+class ChunkChoice(msgspec.Struct):
+    index: int | None = None
+    delta: Delta | None = None
+    finish_reason: str | None = None
+    logprobs: Logprobs | UnsetType | None = UNSET
+
+
+class Answer(msgspec.Struct):
+    """An upstream's chat.completion."""
+
+    choices: list[Choice] | None = None
+    usage: ReportedUsage | None = None
+    service_tier: Text = UNSET
+    system_fingerprint: Text = UNSET
+    moderation: dict[str, Any] | UnsetType | None = UNSET
+    error: Any = None
+
+
+class Chunk(msgspec.Struct):
+    """An upstream's chat.completion.chunk."""
+
+    choices: list[ChunkChoice] | None = None
+    usage: ReportedUsage | None = None
+    service_tier: Text = UNSET
+    system_fingerprint: Text = UNSET
+    moderation: dict[str, Any] | UnsetType | None = UNSET
+    obfuscation: Text = UNSET
+    error: Any = None
+
+
+_FINISH_REASONS: Final = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "function_call": "function_call",
+    # What servers that are not OpenAI say for the same.
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "safety": "content_filter",
+    "recitation": "content_filter",
+}
+
+_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_chunk = msgspec.json.Decoder(Chunk).decode
+
+
+def read_answer(body: bytes) -> Answer:
+    """Raises BadAnswer and UpstreamStreamError."""
+    answer = _read(_decode_answer, body)
+    if not answer.choices:
+        raise BadAnswer("the answer has no choices")
+    for position, choice in enumerate(answer.choices):
+        choice.index = position if choice.index is None else choice.index
+        choice.finish_reason = finish_reason(choice.finish_reason) or "stop"
+        choice.message.role = "assistant"
+    return answer
+
+
+def read_chunk(data: bytes) -> tuple[Chunk, list[ChunkChoice]]:
+    """The chunk and its choices, each with its index and delta. Raises BadAnswer and UpstreamStreamError."""
+    chunk = _read(_decode_chunk, data)
+    choices = chunk.choices
+    if choices is None:
+        if chunk.usage is None:
+            raise BadAnswer("the chunk has no choices")
+        choices = []
+    for position, choice in enumerate(choices):
+        if choice.index is None:
+            choice.index = position
+        if choice.finish_reason is not None:
+            choice.finish_reason = finish_reason(choice.finish_reason)
+        if choice.delta is None:
+            choice.delta = Delta()
+        elif choice.delta.tool_calls:
+            for call_position, call in enumerate(choice.delta.tool_calls):
+                if not isinstance(call.index, int):
+                    call.index = call_position
+    return chunk, choices
+
+
+def finish_reason(said: str | None) -> str | None:
+    """OpenAI's word for why the model stopped. Some servers write an empty one until it has."""
+    if not said:
+        return None
+    known = _FINISH_REASONS.get(said) or _FINISH_REASONS.get(said.lower())
+    if known is None and said.lower() == "error":
+        raise UpstreamStreamError("the answer ended with an error")
+    return known or "stop"
+
+
+def _read(decode: Callable[[bytes], A], data: bytes) -> A:
+    try:
+        answer = decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise BadAnswer(str(problem)) from None
+    if answer.error is not None:
+        raise UpstreamStreamError(_error_message(answer.error))
+    return answer
+
+
+def _error_message(error: Any) -> str:
+    message = error.get("message") if isinstance(error, dict) else error
+    return message[:500] if isinstance(message, str) and message else "the upstream reported an error"

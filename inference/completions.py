@@ -1,0 +1,137 @@
+"""An upstream's answers, written anew as ours: our id, the caller's name for the model, and documented fields alone."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from inference import answers
+from inference.answers import BadAnswer, Choice, ChunkChoice, Text, UpstreamStreamError, Usage
+
+__all__ = ["BadAnswer", "ChunkRewriter", "Completion", "UpstreamStreamError", "Usage", "rewrite_completion"]
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Completion(msgspec.Struct, kw_only=True):
+    id: str
+    object: str = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage | UnsetType = UNSET
+    service_tier: Text = UNSET
+    system_fingerprint: Text = UNSET
+    moderation: dict[str, Any] | UnsetType | None = UNSET
+
+    def encode(self) -> bytes:
+        return _encode(self)
+
+
+class _Frame(msgspec.Struct):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+    service_tier: Text = UNSET
+    system_fingerprint: Text = UNSET
+    moderation: dict[str, Any] | UnsetType | None = UNSET
+    obfuscation: Text = UNSET
+
+
+def rewrite_completion(body: bytes, *, id: str, created: int, model: str) -> tuple[bytes, Usage | None]:  # noqa: A002
+    """Raises BadAnswer and UpstreamStreamError."""
+    answer = answers.read_answer(body)
+    usage = answer.usage.usage() if answer.usage else None
+    completion = Completion(
+        id=id,
+        created=created,
+        model=model,
+        choices=answer.choices or [],
+        usage=usage or UNSET,
+        service_tier=answer.service_tier,
+        system_fingerprint=answer.system_fingerprint,
+        moderation=answer.moderation,
+    )
+    return completion.encode(), usage
+
+
+class ChunkRewriter:
+    """Rewrites one stream, chunk by chunk.
+
+    ``usage`` is what the upstream last reported. A gateway that has to estimate it may set it before ``finish``, so
+    that a caller who asked for usage gets some.
+    """
+
+    __slots__ = ("_frame", "_include_usage", "_open", "_usage_sent", "completion_chars", "finish_reasons", "usage")
+
+    def __init__(self, *, id: str, created: int, model: str, include_usage: bool) -> None:  # noqa: A002
+        self.usage: Usage | None = None
+        self.finish_reasons: dict[int, str] = {}  # by index of choice
+        self.completion_chars = 0  # what the model has written, for estimating where usage is never reported
+        self._open: set[int] = set()  # choices that have begun and not finished
+        self._include_usage = include_usage
+        self._usage_sent = False
+        self._frame = _Frame(id, "chat.completion.chunk", created, model, [])
+        if include_usage:
+            self._frame.usage = None  # null on every chunk but the last, as OpenAI prints it
+
+    @property
+    def started(self) -> bool:
+        return bool(self._open or self.finish_reasons)
+
+    @property
+    def finished(self) -> bool:
+        """Whether each choice that has begun has its finish_reason."""
+        return bool(self.finish_reasons) and not self._open
+
+    def rewrite(self, data: bytes) -> bytes | None:
+        """One upstream payload as a whole frame, or None where the caller is to get nothing.
+
+        Raises BadAnswer and UpstreamStreamError.
+        """
+        chunk, choices = answers.read_chunk(data)
+        if chunk.usage is not None:
+            self.usage = chunk.usage.usage() or self.usage
+        if not choices:
+            # Usage alone. Before the end it is a running count, and a chunk with neither is Azure's prelude.
+            return self.finish() if self.finished and chunk.usage is not None else None
+        for choice in choices:
+            self._note(choice)
+        frame = self._frame
+        frame.choices = choices
+        frame.service_tier = chunk.service_tier
+        frame.system_fingerprint = chunk.system_fingerprint
+        frame.moderation = chunk.moderation
+        frame.obfuscation = chunk.obfuscation
+        return b"data: %b\n\n" % _encode(frame)
+
+    def finish(self) -> bytes | None:
+        """The usage chunk, if the caller asked for it and hasn't got it: the last frame before [DONE]."""
+        if not self._include_usage or self._usage_sent or self.usage is None:
+            return None
+        self._usage_sent = True
+        frame = self._frame
+        last = _Frame(
+            frame.id,
+            frame.object,
+            frame.created,
+            frame.model,
+            [],
+            usage=self.usage,
+            service_tier=frame.service_tier,
+            system_fingerprint=frame.system_fingerprint,
+        )
+        return b"data: %b\n\n" % _encode(last)
+
+    def _note(self, choice: ChunkChoice) -> None:
+        index = choice.index or 0
+        if choice.delta is not None:
+            self.completion_chars += choice.delta.length()
+        if choice.finish_reason is not None:
+            self.finish_reasons[index] = choice.finish_reason
+            self._open.discard(index)
+        elif index not in self.finish_reasons:
+            self._open.add(index)
