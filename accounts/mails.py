@@ -7,8 +7,6 @@ from django.contrib.auth.tokens import default_token_generator
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.encoding import force_bytes
-from django.utils.http import urlsafe_base64_encode
 
 from accounts import verification
 from accounts.models import User
@@ -20,8 +18,7 @@ def send_verification(user: User) -> None:
 
 
 def send_password_reset(user: User) -> None:
-    uid = urlsafe_base64_encode(force_bytes(user.pk))
-    link = _absolute("password-reset", uid, default_token_generator.make_token(user))
+    link = _absolute("password-reset", user.public_id, default_token_generator.make_token(user))
     minutes = settings.PASSWORD_RESET_TIMEOUT // 60
     _send(user.email, "Reset your password", "password_reset", {"user": user, "link": link, "minutes": minutes})
 

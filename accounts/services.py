@@ -1,6 +1,7 @@
 """What can be done with an account: sign up, verify, change e-mail address or password.
 
-Each function is one transaction; mails leave after commit, through Celery, and never undo what was done.
+Each function is one transaction; mails leave after commit, through Celery, and never undo what was done: with the
+broker down a signup stands, and its mail can be asked for again.
 """
 
 import re
@@ -15,10 +16,11 @@ from django.utils import timezone
 
 from accounts import sessions, tasks
 from accounts.models import Membership, Organization, Role, User
-from helixflow.lib.errors import InvalidRequest
+from helixflow.lib.errors import InvalidRequest, ServiceUnavailable
 
 HANDLE: Final = re.compile(r"[A-Za-z0-9_.-]{3,150}")
 USERNAME_MAXIMUM: Final = 150
+NO_MAIL: Final = "We can't send mail at this moment. Try again in a minute."
 
 Problems = dict[str, str]
 
@@ -44,9 +46,9 @@ def register(*, username: str, email: str, password: str) -> User:
 
 
 def send_verification(*, user: User) -> None:
-    """Send the link again. Nothing happens for an address that is verified."""
-    if not user.is_verified:
-        tasks.enqueue(tasks.send_verification_mail, str(user.id))
+    """Send the link again. Raises ServiceUnavailable."""
+    if not tasks.enqueue(tasks.send_verification_mail, str(user.id)):
+        raise ServiceUnavailable(NO_MAIL, retry_after=30)
 
 
 def verify_email(*, user: User, email: str) -> bool:
@@ -99,8 +101,21 @@ def change_password(*, user: User, password: str) -> None:
 
 
 def request_password_reset(*, email: str) -> None:
-    """The same work for every address: whether it has an account is looked up by the worker."""
-    tasks.enqueue(tasks.send_password_reset_mail, email)
+    """The same work for every address: whether it has an account is looked up by the worker.
+
+    Raises ServiceUnavailable.
+    """
+    if not tasks.enqueue(tasks.send_password_reset_mail, email):
+        raise ServiceUnavailable(NO_MAIL, retry_after=30)
+
+
+def reset_password(*, user: User, password: str) -> None:
+    """As ``change_password``, by a link in a mail, which therefore proves the address too."""
+    user.set_password(password)
+    user.email_verified_at = user.email_verified_at or timezone.now()
+    with transaction.atomic():
+        user.save(update_fields=["password", "email_verified_at"])
+        sessions.end_all(user=user)
 
 
 def _refuse(*problems: Problems) -> None:

@@ -23,12 +23,14 @@ _mail_task = shared_task(
 )
 
 
-def enqueue(task: "Task[..., Any]", *args: str) -> None:
-    """Hand a mail to the worker. With the broker down it is lost, not the request: any mail can be asked for again."""
+def enqueue(task: "Task[..., Any]", *args: str) -> bool:
+    """Hand a mail to the worker; False with the broker down. The caller decides whether that matters."""
     try:
         task.apply_async(args, retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0})
     except OperationalError:
         logger.exception("%s not queued", task.name)
+        return False
+    return True
 
 
 @_mail_task

@@ -2,11 +2,16 @@
 
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
+from accounts.throttles import LOGIN, throttled
 from helixflow import views
 
 urlpatterns = [
+    path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/login/", throttled(LOGIN)(admin.site.login)),
     path("admin/", admin.site.urls),
+    path("", include("accounts.urls")),
     path("v1/", include("accounts.api.urls")),
     re_path(r"^v1(/|$)", views.not_found),
 ]

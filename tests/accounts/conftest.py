@@ -1,0 +1,45 @@
+"""What tests of accounts share: mails that arrive, and JSON calls."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.core.mail import EmailMessage
+from django.http import HttpResponse
+from django.test import Client
+from kombu.exceptions import OperationalError
+
+from helixflow.celery import app
+
+Post = Callable[..., HttpResponse]
+
+
+@pytest.fixture
+def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmailMessage]]:
+    """The mails sent: tasks and what waits for a commit run at once."""
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda function, *_, **__: function())
+    app.conf.task_always_eager = True
+    yield mail.outbox
+    app.conf.task_always_eager = False
+
+
+@pytest.fixture
+def broker_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda function, *_, **__: function())
+    monkeypatch.setattr("celery.app.task.Task.apply_async", refuse)
+
+
+@pytest.fixture
+def post(client: Client) -> Post:
+    """POST a JSON body, as text if it is to be malformed."""
+
+    def post(url: str, body: object, **headers: str) -> Any:
+        text = body if isinstance(body, str | bytes) else json.dumps(body)
+        return client.post(url, text, content_type="application/json", headers=headers)
+
+    return post
