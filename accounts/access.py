@@ -7,6 +7,7 @@ import uuid
 
 from django.contrib.sessions.backends.base import SessionBase
 from django.db.models import QuerySet
+from django.http import HttpRequest
 
 from accounts.models import ApiKey, Membership, Organization, User
 from helixflow.lib import errors, ids
@@ -19,8 +20,21 @@ def memberships(user: User) -> QuerySet[Membership]:
     return Membership.objects.filter(user=user).select_related("organization").order_by("created_at", "id")
 
 
+def page_membership(request: HttpRequest) -> Membership:
+    """The organization a dashboard page is about: the one chosen, if its user is still in it, else the first.
+
+    For views behind ``login_required``.
+    """
+    return session_membership(page_user(request), request.session)
+
+
+def page_user(request: HttpRequest) -> User:
+    if not isinstance(request.user, User):
+        raise errors.AuthenticationFailed
+    return request.user
+
+
 def session_membership(user: User, session: SessionBase) -> Membership:
-    """The organization a dashboard page is about: the one chosen, if its user is still in it, else the first."""
     mine = list(memberships(user))
     if not mine:
         raise errors.AuthorizationFailed("You are in no organization. Ask for an invitation, or sign up for one.")

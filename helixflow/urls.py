@@ -12,6 +12,7 @@ urlpatterns = [
     path("admin/login/", throttled(LOGIN)(admin.site.login)),
     path("admin/", admin.site.urls),
     path("", include("accounts.urls")),
+    path("", include("accounts.api_key_views")),
     path("v1/", include("accounts.api.urls")),
     re_path(r"^v1(/|$)", views.not_found),
 ]
