@@ -8,6 +8,7 @@ is not on the path of a request uses redis-py.
 import asyncio
 import ssl
 from collections import deque
+from typing import cast
 from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
@@ -128,8 +129,7 @@ class _Protocol(asyncio.Protocol):
             self._loop.call_later(left, self._check_oldest)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # what create_connection gives
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
 
     def data_received(self, data: bytes) -> None:
         try:
