@@ -30,7 +30,6 @@ def start(processes: Processes, folder: Path, *, upstream: str, core: int, other
     manage(environment, "migrate", "--verbosity", "0")
     os.environ.update(environment)
     key = _seed(upstream)
-    manage(environment, "collectstatic", "--noinput", "--verbosity", "0")
     command = [sys.executable, str(ROOT / "manage.py"), "web", "--workers", "1"]
     process = processes.start(pinned(core, *command), environment=environment)
     processes.listening(process, port)

@@ -87,6 +87,13 @@ def _stop(process: "subprocess.Popen[bytes]", how: signal.Signals) -> None:
 
 
 def manage(environment: dict[str, str], *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    if done.returncode:
+        raise BenchError(f"manage.py {arguments[0]} failed:\n{done.stderr}")
