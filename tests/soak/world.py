@@ -1,0 +1,92 @@
+"""What the run acts in: an upstream with a model for each way of misbehaving, organizations with keys, memory."""
+
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from accounts import api_keys
+from accounts.models import ApiKey, Organization, User
+from billing.models import Plan, Subscription
+from inference.models import Deployment, Model, Provider
+from tests import factories
+from tests.fakes.behaviours import BEHAVIOURS, Behaviour, Call
+from tests.fakes.upstream import Upstream
+
+PLENTY = 1_000_000
+
+
+class CountingUpstream(Upstream):
+    """Knows how many exchanges are under way, whatever became of their clients."""
+
+    under_way = 0
+
+    def _behaviour(self, call: Call) -> Behaviour:
+        behaviour = super()._behaviour(call)
+
+        async def counted(call: Call) -> None:
+            self.under_way += 1
+            try:
+                await behaviour(call)
+            finally:
+                self.under_way -= 1
+
+        return counted
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An organization, its limit, and a key of it."""
+
+    organization: Organization
+    owner: User
+    limit: int
+    key: str
+
+    def new_key(self) -> tuple[ApiKey, str]:
+        return api_keys.create(organization=self.organization, user=self.owner, name=f"soak {uuid.uuid4().hex[:8]}")
+
+    def revoke(self, key: ApiKey) -> None:
+        api_keys.revoke(key=key, user=self.owner)
+
+
+def make_models(upstream: Upstream) -> None:
+    """A model for each behaviour, under its name."""
+    provider = Provider.objects.create(name="soak", base_url=upstream.url)
+    for name in BEHAVIOURS:
+        model = Model.objects.create(name=name, owned_by="soak")
+        Deployment.objects.create(name=name, model=model, provider=provider, upstream_model=name)
+
+
+def make_tenant(name: str, *, limit: int) -> Tenant:
+    owner = factories.user(name)
+    organization = factories.organization(owner=owner, name=name)
+    plan, _ = Plan.objects.get_or_create(slug="soak", defaults={"name": "Soak"})
+    Subscription.objects.create(
+        organization=organization, plan=plan, requests_per_minute=limit, requests_per_month=PLENTY
+    )
+    _, key = api_keys.create(organization=organization, user=owner, name="soak")
+    return Tenant(organization, owner, limit, key)
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            parent = _read(entry / "stat", lambda text: int(text.rpartition(")")[2].split()[1]))
+            children.setdefault(parent, []).append(int(entry.name))
+    family, waiting = 0, [pid]
+    while waiting:
+        one = waiting.pop()
+        family += _read(Path(f"/proc/{one}/statm"), lambda text: int(text.split()[1])) * os.sysconf("SC_PAGE_SIZE")
+        waiting += children.get(one, [])
+    return family
+
+
+def _read(path: Path, take: Callable[[str], int]) -> int:
+    try:
+        return take(path.read_text())
+    except OSError:
+        return 0  # it ended meanwhile
