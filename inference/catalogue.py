@@ -1,6 +1,6 @@
 """The catalogue in memory: every process holds all models and deployments, so that a request needs no SQL for them.
 
-A change raises a version in Redis (``announce_change``). Each web process looks at it every second and reads
+A change sets a new version in Redis (``announce_change``). Each web process looks at it every second and reads
 PostgreSQL again if it moved, and every 30 s in any case.
 """
 
@@ -70,12 +70,12 @@ class Catalogue:
 
 def announce_change() -> None:
     """Tell every web process, once the running transaction has committed."""
-    transaction.on_commit(_raise_version)
+    transaction.on_commit(_change_version)
 
 
-def _raise_version() -> None:
+def _change_version() -> None:
     try:
-        redis.sync_client().incr(VERSION_KEY)
+        redis.sync_client().set(VERSION_KEY, uuid.uuid4().hex)
     except redis.RedisError:
         logger.warning("catalogue change not announced; web processes see it within %d s", READ_EVERY_S)
 

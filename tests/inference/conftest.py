@@ -1,0 +1,111 @@
+"""A data plane in this process, on a real socket, in front of the fake upstream."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import requests
+import uvicorn
+
+from accounts import api_keys
+from accounts.models import Organization, User
+from billing import snapshots
+from helixflow.server import bind
+from inference import catalogue
+from inference.gateway import Gateway
+from inference.models import Deployment, Model, Provider
+from tests.fakes.upstream import Upstream
+
+MODEL = "gpt-3.5-turbo"
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as running:
+        yield running
+
+
+def deploy(
+    upstream: Upstream | str, *, name: str = "first", model: str = MODEL, priority: int = 0, **provider: object
+) -> Deployment:
+    """A deployment of ``model`` at ``upstream``; what the upstream calls it is its behaviour (tests/fakes)."""
+    url = upstream if isinstance(upstream, str) else upstream.url
+    row, _ = Model.objects.get_or_create(name=model, defaults={"owned_by": "openai"})
+    home = Provider(name=f"provider-{name}", base_url=url, **provider)
+    home.api_key = "sk-provider-secret-0123456789"
+    home.save()
+    made = Deployment.objects.create(
+        name=name, model=row, provider=home, upstream_model=f"upstream-{model}", priority=priority
+    )
+    reread_catalogue()
+    return made
+
+
+def reread_catalogue() -> None:
+    """Other processes look once a second; a test in the same process need not wait."""
+    catalogue.keeper.forget()
+    catalogue.current()
+
+
+@pytest.fixture
+def deployment(transactional_db: None, upstream: Upstream) -> Deployment:
+    return deploy(upstream)
+
+
+@pytest.fixture
+def token(transactional_db: None, organization: Organization, owner: User) -> str:
+    return api_keys.create(organization=organization, user=owner, name="test")[1]
+
+
+@dataclass
+class DataPlane:
+    """``url`` is the base URL, up to /v1."""
+
+    url: str
+    gateway: Gateway
+
+    def chat(self, token: str | None, body: object = None, *, headers: dict[str, str] | None = None, **options: object):
+        if body is None:
+            body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]} | options
+        sent = {"Authorization": f"Bearer {token}"} if token else {}
+        return requests.post(
+            f"{self.url}/chat/completions",
+            **({"data": body} if isinstance(body, bytes) else {"json": body}),
+            headers=sent | (headers or {}),
+            stream=bool(options.get("stream")),
+            timeout=20,
+        )
+
+
+@pytest.fixture
+def plane(transactional_db: None) -> Iterator[DataPlane]:
+    """Cold: it knows no key and no model yet."""
+    snapshots.cache.clear()
+    catalogue.keeper.forget()
+    gateway = Gateway()
+
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await gateway.startup()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await gateway.shutdown()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await gateway.chat_completions(scope, receive, send)
+
+    listener = bind("127.0.0.1", 0)
+    server = uvicorn.Server(
+        uvicorn.Config(application, loop="asyncio", http="httptools", log_config=None, timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+    thread.start()
+    while not server.started:
+        threading.Event().wait(0.01)
+    yield DataPlane(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", gateway)
+    server.should_exit = True
+    thread.join(10)
+    snapshots.cache.clear()

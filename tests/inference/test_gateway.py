@@ -1,0 +1,428 @@
+"""POST /v1/chat/completions on a real socket: who may call, what is answered, what it says when something is wrong."""
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+import requests
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import api_keys, generation, keys
+from accounts.models import Organization
+from billing.models import Plan, Subscription
+from inference import relay
+from inference.models import Model
+from inference.upstream import Deadlines
+from tests.fakes import answers
+from tests.fakes.behaviours import LEAKY_ADDRESS, LEAKY_KEY
+from tests.fakes.upstream import refused_url
+from tests.inference.conftest import MODEL, deploy, reread_catalogue
+
+
+def error(response, status, code):
+    """The error object of a response that must be this error, in the contract's shape."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    found = response.json()["error"]
+    assert found["code"] == code
+    assert set(found) == {"code", "message", "type", "param", "details", "timestamp", "request_id"}
+    assert found["request_id"] == response.headers["x-request-id"]
+    return found
+
+
+# What works
+
+
+def test_it_answers_as_the_reference_prints(plane, deployment, token, upstream):
+    response = plane.chat(token)
+    assert response.status_code == 200
+    answer = response.json()
+    assert answer["id"].startswith("chatcmpl-")
+    assert (answer["object"], answer["model"]) == ("chat.completion", MODEL)
+    assert answer["choices"][0]["message"]["content"] == answers.TEXT
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["usage"] == answers.USAGE
+    assert upstream.last.json["model"] == f"upstream-{MODEL}"
+    assert upstream.last.headers["authorization"] == "Bearer sk-provider-secret-0123456789"
+
+
+def test_every_answer_carries_its_headers(plane, deployment, token):
+    headers = plane.chat(token).headers
+    assert headers["x-request-id"].startswith("req_")
+    assert headers["x-helixflow-upstream"] == "first"
+    assert (headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]) == ("100", "99")
+    assert int(headers["x-ratelimit-reset"]) % 60 == 0
+
+
+def test_nothing_of_the_upstream_s_own_making_leaks(plane, deployment, token):
+    for options in ({}, {"stream": True}):
+        text = plane.chat(token, **options).text
+        assert answers.UPSTREAM_ID not in text
+        assert answers.UPSTREAM_MODEL not in text
+        assert all(name not in text for name in answers.VENDOR_FIELDS)
+
+
+def test_it_streams_as_the_reference_prints(plane, deployment, token):
+    response = plane.chat(token, stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["x-helixflow-upstream"] == "first"
+    assert response.headers["x-ratelimit-remaining"] == "99"
+    *frames, last, nothing = response.content.split(b"\n\n")
+    assert (last, nothing) == (b"data: [DONE]", b"")
+    chunks = [json.loads(frame.removeprefix(b"data: ")) for frame in frames]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == answers.TEXT
+    assert not any("usage" in chunk for chunk in chunks)
+
+
+def test_usage_is_streamed_only_if_asked_for_and_always_asked_of_the_upstream(plane, deployment, token, upstream):
+    plain = plane.chat(token, stream=True).text
+    assert upstream.last.json["stream_options"] == {"include_usage": True}
+    asked = plane.chat(token, stream=True, stream_options={"include_usage": True}).text
+    assert '"total_tokens"' not in plain
+    assert '"total_tokens":21' in asked
+
+
+def test_the_connection_to_the_upstream_is_kept(plane, deployment, token, upstream):
+    for options in ({}, {"stream": True}, {}, {"stream": True}):
+        assert plane.chat(token, **options).content
+    assert upstream.accepted == 1
+
+
+def test_a_provider_that_needs_a_stream_gets_one_and_the_caller_one_answer(plane, token, upstream):
+    deploy(upstream, stream_always=True)
+    answer = plane.chat(token).json()
+    assert upstream.last.json["stream"] is True
+    assert answer["object"] == "chat.completion"
+    assert answer["choices"][0]["message"]["content"] == answers.TEXT
+    assert answer["usage"] == answers.USAGE
+
+
+# Who may call
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer ", "Basic abc", "hflow_" + "a" * 49, "Bearer  "],
+)
+def test_it_requires_credentials(plane, deployment, authorization):
+    headers = {} if authorization is None else {"Authorization": authorization}
+    response = plane.chat(None, headers=headers)
+    error(response, 401, "authentication_failed")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "hflow_" + "a" * 49,
+        "' OR 1=1 --",
+        "hflow_" + "a" * 8000,
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+        "unknown, but well formed",
+        "sk-proj-something",
+    ],
+)
+def test_it_refuses_a_key_that_is_none(plane, deployment, token):
+    response = plane.chat(keys.generate() if token.startswith("unknown") else token)
+    error(response, 401, "invalid_api_key")
+    assert "x-ratelimit-limit" not in response.headers
+
+
+def test_lower_case_bearer_is_bearer(plane, deployment, token):
+    assert plane.chat(None, headers={"Authorization": f"bearer {token}"}).status_code == 200
+
+
+def test_a_key_in_the_query_string_is_no_credential(plane, deployment, token):
+    response = requests.post(f"{plane.url}/chat/completions?api_key={token}&key={token}", json={}, timeout=5)
+    error(response, 401, "authentication_failed")
+
+
+def test_401_wins_over_400(plane, deployment):
+    error(plane.chat(keys.generate(), b"{"), 401, "invalid_api_key")
+
+
+def test_a_revoked_key_is_refused_on_the_next_request(plane, deployment, token, owner, organization):
+    assert plane.chat(token).status_code == 200
+    api_keys.revoke(key=organization.api_keys.get(), user=owner)
+    assert "revoked" in error(plane.chat(token), 401, "invalid_api_key")["message"]
+
+
+def test_a_rotated_key_works_through_its_grace_and_the_new_one_at_once(plane, deployment, token, owner, organization):
+    new = api_keys.rotate(key=organization.api_keys.get(), user=owner, grace=timedelta(days=1))[1]
+    assert plane.chat(token).status_code == plane.chat(new).status_code == 200
+
+
+def test_a_disabled_organization_is_403(plane, deployment, token, organization):
+    plane.chat(token)
+    with transaction.atomic():
+        Organization.objects.filter(id=organization.id).update(disabled_at=timezone.now())
+        generation.bump(organization.id)
+    error(plane.chat(token), 403, "authorization_failed")
+
+
+def test_a_model_that_is_not_on_the_key_s_list_is_403(plane, deployment, organization, owner):
+    other = api_keys.create(organization=organization, user=owner, name="narrow", models=["gpt-4"])[1]
+    assert error(plane.chat(other), 403, "authorization_failed")["param"] == "model"
+
+
+def test_an_unknown_model_is_404(plane, deployment, token):
+    found = error(plane.chat(token, model="nope"), 404, "model_not_found")
+    assert found["param"] == "model"
+
+
+def test_a_model_offered_to_others_does_not_exist_for_me(plane, deployment, token, organization, outsider):
+    model = Model.objects.get(name=MODEL)
+    model.only_for.add(outsider.memberships.get().organization)
+    reread_catalogue()
+    error(plane.chat(token), 404, "model_not_found")
+    model.only_for.add(organization)
+    reread_catalogue()
+    assert plane.chat(token).status_code == 200
+
+
+def test_a_disabled_model_deployment_or_provider_is_404(plane, deployment, token):
+    for thing in (deployment, deployment.provider, deployment.model):
+        type(thing).objects.filter(pk=thing.pk).update(enabled=False)
+        reread_catalogue()
+        error(plane.chat(token), 404, "model_not_found")
+        type(thing).objects.filter(pk=thing.pk).update(enabled=True)
+
+
+# What is asked
+
+
+def test_only_post(plane, token):
+    response = requests.get(f"{plane.url}/chat/completions", headers={"Authorization": f"Bearer {token}"}, timeout=5)
+    error(response, 405, "invalid_request")
+    assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonp"])
+def test_only_json(plane, deployment, token, content_type):
+    error(plane.chat(token, b"{}", headers={"Content-Type": content_type}), 415, "invalid_request")
+
+
+def test_no_compressed_bodies(plane, deployment, token):
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    error(plane.chat(token, b"{}", headers=headers), 415, "invalid_request")
+
+
+def test_a_body_over_10_mib_is_refused_by_its_length(plane, deployment, token):
+    headers = {"Content-Type": "application/json"}
+    error(plane.chat(token, b" " * (10 * 1024 * 1024 + 1), headers=headers), 413, "invalid_request")
+
+
+def test_a_chunked_body_over_10_mib_is_refused_too(plane, deployment, token):
+    response = requests.post(
+        f"{plane.url}/chat/completions",
+        data=(b" " * 65536 for _ in range(200)),
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+        timeout=20,
+    )
+    error(response, 413, "invalid_request")
+
+
+def test_an_invalid_body_names_the_field_and_costs_a_unit_of_the_minute(plane, deployment, token, upstream):
+    response = plane.chat(token, temperature="10")
+    found = error(response, 400, "invalid_request")
+    assert found["param"] == "temperature"
+    assert "temperature" in found["details"]
+    assert response.headers["x-ratelimit-remaining"] == "99"
+    assert plane.chat(token).headers["x-ratelimit-remaining"] == "98"
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("field", ["api_base", "base_url", "api_key", "extra_headers", "headers", "organization"])
+def test_nothing_in_a_body_reaches_the_upstream_s_address_or_credentials(plane, deployment, token, upstream, field):
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], field: "http://169.254.169.254/"}
+    found = error(plane.chat(token, body), 400, "invalid_request")
+    assert field in found["message"]
+    assert upstream.requests == []
+
+
+def test_a_caller_s_request_id_is_never_echoed(plane, deployment, token):
+    response = plane.chat(token, headers={"X-Request-ID": "mine"})
+    assert response.headers["x-request-id"].startswith("req_")
+
+
+# Limits
+
+
+def test_100_parallel_at_a_limit_of_10_pass_exactly_10(plane, deployment, token, organization, upstream):
+    plan = Plan.objects.create(slug="enterprise", name="Enterprise")
+    Subscription.objects.create(organization=organization, plan=plan, requests_per_minute=10)
+    with ThreadPoolExecutor(32) as pool:
+        responses = list(pool.map(lambda _: plane.chat(token), range(100)))
+    passed = [r for r in responses if r.status_code == 200]
+    refused = [r for r in responses if r.status_code == 429]
+    assert (len(passed), len(refused)) == (10, 90)
+    assert len(upstream.requests) == 10
+    for response in refused:
+        error(response, 429, "rate_limit_exceeded")
+        assert 1 <= int(response.headers["retry-after"]) <= 60
+        assert response.headers["x-ratelimit-remaining"] == "0"
+
+
+# What upstreams do wrong, before the first byte
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        "status-500",
+        "status-503",
+        "html-502",
+        "status-401",
+        "status-429",
+        "not-json",
+        "close-before-head",
+        "reset-before-head",
+        "redirect",
+        "truncated-json",
+        "endless-line",
+        "empty",
+        "not-http",
+        "bad-chunk",
+        "compressed",
+        "length-long",
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failing_deployment_is_passed_over(plane, token, upstream, behaviour, stream):
+    deploy(upstream, name="first", priority=0)
+    deploy(upstream, name="second", priority=1)
+    upstream.script(behaviour)
+    response = plane.chat(token, stream=stream)
+    assert response.status_code == 200, response.text
+    assert response.headers["x-helixflow-upstream"] == "second"
+    assert answers.TEXT[:5] in response.text
+
+
+def test_a_refused_connection_is_passed_over(plane, token, upstream):
+    deploy(refused_url(), name="dead", priority=0)
+    deploy(upstream, name="alive", priority=1)
+    assert plane.chat(token).headers["x-helixflow-upstream"] == "alive"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_when_all_fail_it_is_503_with_retry_after(plane, token, stream):
+    deploy(refused_url(), name="dead")
+    deploy(refused_url(), name="dead-too")
+    response = plane.chat(token, stream=stream)
+    error(response, 503, "service_unavailable")
+    assert int(response.headers["retry-after"]) >= 1
+    assert "127.0.0.1" not in response.text
+
+
+def test_an_upstream_s_429_is_not_the_caller_s(plane, deployment, token, upstream):
+    upstream.script("status-429")
+    response = plane.chat(token)
+    error(response, 503, "service_unavailable")
+    assert int(response.headers["retry-after"]) >= 1
+
+
+def test_an_answer_that_makes_no_sense_is_500(plane, deployment, token, upstream):
+    upstream.script("not-json")
+    error(plane.chat(token), 500, "server_error")
+
+
+def test_a_caller_s_mistake_is_told_once_and_without_addresses_or_keys(plane, token, upstream):
+    deploy(upstream, name="first", priority=0)
+    deploy(upstream, name="second", priority=1)
+    upstream.script("status-400")
+    response = plane.chat(token)
+    found = error(response, 400, "invalid_request")
+    assert found["message"]
+    assert LEAKY_KEY not in response.text
+    assert LEAKY_ADDRESS not in response.text
+    assert "10.1.2.3" not in response.text
+    assert len(upstream.requests) == 1
+
+
+def test_a_silent_upstream_is_a_timeout(plane, deployment, token, upstream, monkeypatch):
+    monkeypatch.setattr(relay, "DEADLINES", Deadlines(connect_s=1, first_byte_s=0.3, gap_s=0.3, total_s=5))
+    upstream.script("stall-before-head")
+    error(plane.chat(token), 503, "timeout")
+    upstream.script("stall-before-first")
+    error(plane.chat(token, stream=True), 503, "timeout")
+
+
+# … and after it
+
+
+def in_stream_error(response):
+    """The error of a stream that began well: the last frame, and no [DONE]."""
+    assert response.status_code == 200
+    text = response.content
+    assert b"[DONE]" not in text
+    last = text.split(b"\n\n")[-2]
+    return json.loads(last.removeprefix(b"data: "))["error"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code"),
+    [
+        ("cut-fin", "service_unavailable"),
+        ("cut-reset", "service_unavailable"),
+        ("garbage-frame", "server_error"),
+        ("error-frame", "service_unavailable"),
+        ("stall-in-the-middle", "timeout"),
+    ],
+)
+def test_an_error_after_the_first_byte_ends_the_stream(
+    plane, deployment, token, upstream, behaviour, code, monkeypatch
+):
+    monkeypatch.setattr(relay, "DEADLINES", Deadlines(connect_s=1, first_byte_s=2, gap_s=0.3, total_s=5))
+    upstream.script(behaviour)
+    response = plane.chat(token, stream=True)
+    found = in_stream_error(response)
+    assert found["code"] == code
+    assert found["request_id"] == response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "behaviour", ["crlf", "cr", "comments", "bytewise", "no-done", "no-last-blank-line", "no-space"]
+)
+def test_odd_streams_whose_meaning_is_clear_are_tolerated(plane, deployment, token, upstream, behaviour):
+    upstream.script(behaviour)
+    response = plane.chat(token, stream=True)
+    text = response.content.decode()
+    assert text.endswith("data: [DONE]\n\n")
+    chunks = [json.loads(f.removeprefix("data: ")) for f in text.split("\n\n")[:-2]]
+    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == answers.TEXT
+
+
+# Callers who leave
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_caller_who_leaves_stops_the_upstream_within_a_second(plane, deployment, token, upstream, stream):
+    upstream.script("drip" if stream else "stall-before-head")
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": stream}).encode()
+    host, port = plane.url.split("/")[2].split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as caller:
+        caller.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (token.encode(), len(body), body)
+        )
+        if stream:
+            assert b"200 OK" in caller.recv(4096)
+        else:
+            while not upstream.requests:
+                threading.Event().wait(0.01)
+        left = time.monotonic()
+    assert upstream.disconnected.wait(2)
+    assert upstream.disconnects[0] - left < 1
+
+
+def test_last_use_is_recorded_at_shutdown_at_the_latest(plane, deployment, token, organization):
+    plane.chat(token)
+    plane.gateway._record_uses()
+    assert organization.api_keys.get().last_used_at is not None
