@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from typing import Final, TextIO
 
 CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
@@ -21,7 +22,7 @@ class Console:
 
     def line(self, name: str, text: str) -> None:
         """``text`` comes from children, who may print what a stranger sent: no control characters get through."""
-        self.write(f"{self._prefix(name)} {CONTROL.sub('', text)}\n")
+        self.write(f"{time.strftime('%H:%M:%S')} {self._prefix(name)} {CONTROL.sub('', text)}\n")
 
     def note(self, text: str) -> None:
         self.line(OWN_NAME, text)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from helixflow import embedded
+from helixflow import demo, embedded
 from helixflow.console import Console
 from helixflow.embedded import EmbeddedError, Service
 from helixflow.lib import env
@@ -39,7 +39,7 @@ class Stack:
 
     data_dir: Path
     console: Console
-    demo: bool = False
+    with_demo: bool = False
 
     def run(self) -> None:
         """Until a signal. Raises EmbeddedError or SupervisorError: one clear line."""
@@ -58,10 +58,13 @@ class Stack:
         stores = tuple(name for name in names if name != "model")
         supervisor.start(*(_program(service) for service in services))
         await supervisor.ready(*stores)
-        await supervisor.run_once(Program("setup", _manage("setup", *(["--demo"] if self.demo else []))))
+        await supervisor.run_once(Program("setup", _manage("setup", *(["--demo"] if self.with_demo else []))))
         supervisor.start(_web(needs=stores))
         await supervisor.ready("web")
-        supervisor.start(_celery("worker", stores, "--pool=threads", "--concurrency=4"), _celery("beat", stores))
+        supervisor.start(
+            _celery("worker", stores, "--pool=threads", "--concurrency=4", "--without-gossip", "--without-mingle"),
+            _celery("beat", stores),
+        )
         await supervisor.ready(*names)
         self.console.write(self._welcome())
 
@@ -76,7 +79,7 @@ class Stack:
         if env.text("DATABASE_URL"):
             _require_postgresql(settings.DATABASE_URL)
         else:
-            options = ("log_line_prefix=", "log_checkpoints=off")
+            options = ("log_line_prefix=", "log_min_messages=fatal")  # failed statements are the application's to tell
             services.append(embedded.postgresql(self.data_dir, port=ports.get("postgresql"), options=options))
         if env.text("REDIS_URL"):
             _require_redis(settings.REDIS_URL)
@@ -87,19 +90,31 @@ class Stack:
         return services
 
     def _welcome(self) -> str:
-        bold = self.console.bold
         site = settings.PUBLIC_URL
-        python = os.path.relpath(sys.executable)
+        manage = f"{_short(Path(sys.executable))} {_short(settings.BASE_DIR / 'manage.py')}"
         lines = [
-            bold(f"HelixFlow is up: {site}"),
+            self.console.bold(f"HelixFlow is up: {site}"),
             "",
-            f"  Sign up   {site}/signup",
-            f"  Docs      {site}/docs",
-            f"  Admin     {site}/admin/   (make an administrator: {python} manage.py createsuperuser)",
-            "  Stop      Ctrl-C",
+            f"Sign up   {site}/signup",
+            f"Docs      {site}/docs",
+            f"Admin     {site}/admin/  (an administrator: {manage} createsuperuser)",
+            "Stop      Ctrl-C",
         ]
+        account = demo.read() if self.with_demo else None
+        if account:
+            lines += ["", f"Demo      {account.email}  password {account.password}", f"API key   {account.api_key}", ""]
+            lines += demo.curl(account).splitlines()
         rule = "─" * 78
         return "\n".join(["", rule, *(f"  {line}".rstrip() for line in lines), rule, "", ""])
+
+
+# What the servers say at every start and stop, or where another of HelixFlow's lines says it better.
+HIDDEN: Final = (
+    "Memory overcommit must be enabled",
+    "Received SIGTERM scheduling shutdown",
+    "is now ready to exit",
+    "the database system is starting up",
+)
 
 
 def _program(service: Service) -> Program:
@@ -110,6 +125,7 @@ def _program(service: Service) -> Program:
         prepare=service.prepare,
         identity=service.identity,
         passing=PASSING if service.name == "postgresql" else (),
+        hidden=HIDDEN,
         stop_signal=Signals[service.stop_signal],
     )
 
@@ -134,11 +150,17 @@ def _celery(what: str, needs: tuple[str, ...], *options: str) -> Program:
     return Program(
         what,
         [
-            *(*embedded.dies_with_parent(), sys.executable, "-m", "celery", "-q", "--workdir", str(settings.BASE_DIR)),
-            *("-A", "helixflow", what, "--loglevel=WARNING", *options),
+            # Its warning about root is for those who accept pickled tasks.
+            *(*embedded.dies_with_parent(), sys.executable, "-W", "ignore:You're running the worker", "-m", "celery"),
+            *("-q", "--workdir", str(settings.BASE_DIR), "-A", "helixflow", what, "--loglevel=WARNING", *options),
         ],
         needs=needs,
     )
+
+
+def _short(path: Path) -> Path:
+    """As seen from here, where that is shorter."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _addresses(services: list[Service]) -> dict[str, str]:

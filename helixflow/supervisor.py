@@ -44,6 +44,7 @@ class Program:
     prepare: Callable[[], None] = lambda: None
     identity: dict[str, Any] = field(default_factory=dict)
     passing: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()  # lines that hold one of these are not shown
     stop_signal: Signals = SIGTERM
     start_seconds: float = 60
     stop_seconds: float = 10
@@ -191,7 +192,8 @@ class Child:
 
     def _heard(self, line: str) -> None:
         self._tail.append(line)
-        self._console.line(self.program.name, line)
+        if not any(part in line for part in self.program.hidden):
+            self._console.line(self.program.name, line)
 
 
 def _kill_group(group: int, number: int) -> bool:

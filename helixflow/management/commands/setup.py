@@ -3,21 +3,29 @@
 import sys
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 
-from helixflow import assets, seeds
+from helixflow import assets, demo, seeds
 
 
 class Command(BaseCommand):
     help = "Bring the database, the seeds and the static files up to date. Safe to repeat."
     requires_system_checks = ()
 
-    def handle(self, *args: Any, verbosity: int, **kwargs: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--demo", action="store_true", help="also make a demo account (see helixflow/demo.py)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["demo"] and settings.PRODUCTION:
+            sys.exit("--demo keeps an API key in clear, so it is refused where HELIXFLOW_ENV is production.")
         try:
             call_command("migrate", interactive=False, verbosity=0)
             seeds.plant()
+            if options["demo"]:
+                demo.make()
         except OperationalError as error:
             sys.exit(f"The database cannot be used: {str(error).strip().splitlines()[0]}")
         assets.collect()

@@ -21,7 +21,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, demo: bool, **kwargs: Any) -> None:
         try:
-            Stack(settings.DATA_DIR, Console(), demo=demo).run()
+            Stack(settings.DATA_DIR, Console(), with_demo=demo).run()
         except (EmbeddedError, SupervisorError) as error:
             sys.exit(f"HelixFlow did not start: {error}")
         except OSError as error:
