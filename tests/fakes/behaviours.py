@@ -101,12 +101,15 @@ def status(code: int, message: str = "The fake upstream says no.", *headers: str
     return behaviour
 
 
-def raw(data: bytes) -> Behaviour:
-    """Exactly these bytes, head and all; then the connection is closed."""
+def raw(*parts: bytes, close: bool = True, pause_s: float = 0.0) -> Behaviour:
+    """Exactly these bytes, head and all; then, unless told otherwise, the connection is closed."""
 
     async def behaviour(call: Call) -> None:
-        await call.send(data)
-        call.writer.close()
+        for part in parts:
+            await call.send(part)
+            await asyncio.sleep(pause_s)
+        if close:
+            call.writer.close()
 
     return behaviour
 

@@ -158,7 +158,7 @@ async def _receive(reader: asyncio.StreamReader) -> Received | None:
 
 async def _gone(reader: asyncio.StreamReader) -> None:
     """Returns when the client has closed. It sends nothing while it waits for an answer (no pipelining)."""
-    while not reader.at_eof() and reader.exception() is None:  # noqa: ASYNC110  # a read would eat the next request's bytes
+    while not reader.at_eof() and reader.exception() is None:  # a read would eat the next request's bytes
         await asyncio.sleep(0.01)
 
 
