@@ -8,6 +8,7 @@ import argparse
 import json
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -33,9 +34,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3, help="of each round (default 3)")
     parser.add_argument("--hold", action="store_true", help="load the gateway until Ctrl-C, to attach a profiler")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it also stops what was started
     folder = Path(tempfile.mkdtemp(prefix="helixflow-bench-"))
     try:
-        for needed in ("nginx", "wrk", "taskset"):
+        for needed in ("nginx", "wrk", "taskset", "setpriv"):
             program(needed)
         with Processes(folder / "output.log") as processes:
             run(processes, folder, options)
@@ -43,6 +45,7 @@ def main() -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1  # the folder stays, with the output of what failed
     except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
         return 130
     shutil.rmtree(folder, ignore_errors=True)
     return 0

@@ -23,7 +23,7 @@ class BenchError(Exception):
 def program(name: str) -> str:
     found = shutil.which(name, path=os.environ.get("PATH", "") + _SBIN)
     if found is None:
-        package = {"nginx": "nginx-light", "taskset": "util-linux"}.get(name, name)
+        package = {"nginx": "nginx-light", "setpriv": "util-linux", "taskset": "util-linux"}.get(name, name)
         raise BenchError(f"{name} is not installed. On Debian and Ubuntu: apt-get install {package}")
     return found
 
@@ -37,7 +37,8 @@ def cores() -> tuple[int, int]:
 
 
 def pinned(core: int, *command: str) -> list[str]:
-    return [program("taskset"), "--cpu-list", str(core), *command]
+    """``command`` on one core, ending with the bench even if that is killed."""
+    return [program("setpriv"), "--pdeathsig", "TERM", program("taskset"), "--cpu-list", str(core), *command]
 
 
 class Processes(ExitStack):
