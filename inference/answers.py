@@ -254,6 +254,10 @@ def read_answer(body: bytes) -> Answer:
         choice.index = position if choice.index is None else choice.index
         choice.finish_reason = finish_reason(choice.finish_reason) or "stop"
         choice.message.role = "assistant"
+        for call_position, call in enumerate(choice.message.tool_calls or ()):
+            # The caller has to name both in its next request.
+            call.id = call.id or f"call_{call_position}"
+            call.type = call.type or ("custom" if call.custom else "function")
     return answer
 
 

@@ -19,7 +19,7 @@ _NAMES: Final = {
 }
 _AT: Final = re.compile(r" - at (?:`key` in )?`\$(.*)`\Z", re.DOTALL)
 _EXPECTED: Final = re.compile(r"Expected `([a-z |]+)`(?:, got `(\w+)`)?\Z")
-_LENGTH: Final = re.compile(r"Expected `(\w+)` of length (<=|>=|==) (\d+)\Z")
+_LENGTH: Final = re.compile(r"Expected `(\w+)` of length (<=|>=) (\d+)\Z")
 _BOUND: Final = re.compile(r"Expected `(?:int|float)` (<=|>=) (-?[\d.]+)\Z")
 _FIELD: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`\Z", re.DOTALL)
 _VALUE: Final = re.compile(r"Invalid (?:enum )?value (.*)\Z", re.DOTALL)
@@ -70,6 +70,9 @@ def _invalid(text: str, ranges: Ranges, choices: Choices) -> errors.InvalidReque
         if kind == "missing required":
             return refuse(param, "is required")
         return errors.InvalidRequest(f"Unknown parameter: '{param}'.", param=param)
+    if what[:1].islower():  # raised by one of our own structs, and begins with the field's name
+        name, _, complaint = what.partition(" ")
+        return refuse(f"{path}.{name}", complaint)
     if path and what.endswith(", got `null`"):
         return refuse(path, "is required")  # null means absent
     if not path:
@@ -84,8 +87,9 @@ def _complaint(what: str, path: str, ranges: Ranges, choices: Choices) -> str:
             return "must be between {} and {}".format(*ranges[path])
         return f"must be at {'most' if bound[1] == '<=' else 'least'} {bound[2].removesuffix('.0')}"
     if length := _LENGTH.match(what):
-        most = {"<=": "at most", ">=": "at least", "==": "exactly"}[length[2]]
-        return f"must have {most} {length[3]} {_UNITS[length[1]]}"
+        if length[2] == ">=":
+            return "must not be empty"
+        return f"must have at most {length[3]} {_UNITS[length[1]]}"
     if expected := _EXPECTED.match(what):
         return _expectation(expected[1], expected[2])
     if value := _VALUE.match(what):

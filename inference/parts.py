@@ -98,7 +98,15 @@ class CustomCall(Strict, tag_field="type", tag="custom"):
 
 
 class AudioReference(Strict):
+    """An answer's audio; of all it holds, only its id is sent back."""
+
     id: str
+    data: str | None = None
+    expires_at: int | None = None
+    transcript: str | None = None
+
+    def __post_init__(self) -> None:
+        self.data = self.expires_at = self.transcript = None
 
 
 class SystemMessage(Strict, tag_field="role", tag="system"):

@@ -39,7 +39,7 @@ Tokens = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 ShortLabel = Annotated[str, Meta(max_length=64, pattern=NO_NUL)]
 Identifier = Annotated[str, Meta(max_length=128, pattern=NO_NUL)]
-ModelName = Annotated[str, Meta(pattern=r"^[^\x00-\x20\x7f]{1,200}\Z")]
+ModelName = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z")]
 
 
 class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
