@@ -5,9 +5,19 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
 from accounts.throttles import LOGIN, throttled
-from helixflow import views
+from helixflow import pages, views
 
 urlpatterns = [
+    path("", pages.landing),
+    path("docs", pages.docs),
+    path("docs/api", pages.api_reference),
+    path("status", pages.status),
+    path("support", pages.support),
+    path("dashboard", pages.overview),
+    path("dashboard/models", pages.models),
+    path("manifest.webmanifest", pages.manifest),
+    path("robots.txt", pages.robots),
+    path(".well-known/security.txt", pages.security),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/login/", throttled(LOGIN)(admin.site.login)),
     path("admin/", admin.site.urls),

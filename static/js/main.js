@@ -8,3 +8,4 @@ import "./menu.js";
 import "./form.js";
 import "./time.js";
 import "./contents.js";
+import "./refresh.js";

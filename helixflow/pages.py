@@ -1,0 +1,117 @@
+"""The site's own pages: landing, docs, status, support, and the dashboard's overview and models."""
+
+from datetime import timedelta
+
+from asgiref.sync import async_to_sync
+from django.contrib.auth.decorators import login_required
+from django.db.models import F, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.templatetags.static import static
+from django.utils import timezone
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_safe
+
+from accounts import access
+from accounts.models import ApiKey, Membership, User
+from billing import plans
+from billing.models import Plan
+from helixflow import error_guide, health
+from inference.models import Model
+
+RECENT_KEYS = 5
+SERVICES = (
+    ("database", "Database", "Accounts, API keys and plans. Keys in use go on working for a while without it."),
+    ("redis", "Redis", "Rate limits, and the limits on signing in."),
+)
+
+
+@require_safe
+def landing(request: HttpRequest) -> HttpResponse:
+    return render(request, "site/landing.html", {"plans": _plans()})
+
+
+@require_safe
+def docs(request: HttpRequest) -> HttpResponse:
+    return render(request, "site/docs.html", {"plans": _plans()})
+
+
+@require_safe
+def api_reference(request: HttpRequest) -> HttpResponse:
+    return render(request, "site/api.html", {"errors": error_guide.ROWS})
+
+
+@require_safe
+def support(request: HttpRequest) -> HttpResponse:
+    return render(request, "site/support.html")
+
+
+@require_safe
+@cache_control(no_store=True)
+def status(request: HttpRequest) -> HttpResponse:
+    """Always 200: this page tells people how things are; ``/v1/health`` tells monitors."""
+    found = async_to_sync(health.services.status)(wait_s=health.CHECK_S + 0.3)
+    services = [("API", "Answers requests, this page among them.", "healthy")]
+    services += [(name, what, found[key]) for key, name, what in SERVICES]
+    well = all(state == "healthy" for _, _, state in services)
+    return render(request, "site/status.html", {"services": services, "well": well, "checked_at": timezone.now()})
+
+
+@require_safe
+@login_required
+def overview(request: HttpRequest) -> HttpResponse:
+    membership = _membership(request)
+    keys = ApiKey.objects.of(membership.organization)
+    context = {
+        "membership": membership,
+        "plan": plans.in_force(membership.organization),
+        "recent_keys": keys.order_by("-id")[:RECENT_KEYS],
+        "has_key": keys.exists(),
+        "has_called": keys.exclude(last_used_at=None).exists(),
+    }
+    return render(request, "site/overview.html", context)
+
+
+@require_safe
+@login_required
+def models(request: HttpRequest) -> HttpResponse:
+    """What the organization's keys may call, as ``GET /v1/models`` lists it."""
+    organization = _membership(request).organization
+    offered = Model.objects.filter(Q(only_for=None) | Q(only_for=organization), enabled=True).distinct()
+    return render(request, "site/models.html", {"models": offered})
+
+
+@require_safe
+@cache_control(public=True, max_age=3600)
+def manifest(request: HttpRequest) -> HttpResponse:
+    icons = [
+        {"src": static("img/favicon.svg"), "sizes": "any", "type": "image/svg+xml"},
+        {"src": static("img/touch-icon.png"), "sizes": "180x180", "type": "image/png"},
+    ]
+    about = {"name": "HelixFlow", "short_name": "HelixFlow", "start_url": "/dashboard", "display": "standalone"}
+    colours = {"background_color": "#12141c", "theme_color": "#12141c"}
+    return JsonResponse(about | colours | {"icons": icons}, content_type="application/manifest+json")
+
+
+@require_safe
+@cache_control(public=True, max_age=3600)
+def robots(request: HttpRequest) -> HttpResponse:
+    return render(request, "site/robots.txt", content_type="text/plain; charset=utf-8")
+
+
+@require_safe
+@cache_control(public=True, max_age=3600)
+def security(request: HttpRequest) -> HttpResponse:
+    """RFC 9116. It must name an end; a page that is served is a page that is kept up."""
+    ends_at = timezone.now().replace(microsecond=0) + timedelta(days=90)
+    return render(request, "site/security.txt", {"ends_at": ends_at}, content_type="text/plain; charset=utf-8")
+
+
+def _plans() -> QuerySet[Plan]:
+    """Smallest first; those that are set per organization last."""
+    return Plan.objects.order_by(F("requests_per_month").asc(nulls_last=True))
+
+
+def _membership(request: HttpRequest) -> Membership:
+    assert isinstance(request.user, User)  # noqa: S101  # for the type checker: login_required
+    return access.session_membership(request.user, request.session)
