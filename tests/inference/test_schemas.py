@@ -3,11 +3,11 @@
 import json
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
-from typing_extensions import NotRequired, Required, is_typeddict
+from typing_extensions import is_typeddict
 
 from helixflow.lib import errors
 from inference.schemas import DEFAULT_MAX_TOKENS, MAX_MESSAGES, ChatRequest, encode_chat_request, parse_chat_request
@@ -35,7 +35,8 @@ def parse(**changes: Any) -> ChatRequest:
 
 
 def sent(*, stream: bool = False, **changes: Any) -> dict[str, Any]:
-    return json.loads(encode_chat_request(parse(**changes), upstream_model="theirs", stream=stream))
+    body: dict[str, Any] = json.loads(encode_chat_request(parse(**changes), upstream_model="theirs", stream=stream))
+    return body
 
 
 def refusal(body: bytes) -> errors.InvalidRequest:
@@ -83,7 +84,7 @@ def test_encoding_leaves_the_request_as_it_was():
 
 
 def test_null_means_absent_and_no_null_is_sent():
-    nulls = dict.fromkeys(set(ChatRequest.__struct_fields__) - {"model", "messages"})
+    nulls: dict[str, Any] = dict.fromkeys(set(ChatRequest.__struct_fields__) - {"model", "messages"})
     assert sent(**nulls) == MINIMAL | {"model": "theirs", "max_tokens": DEFAULT_MAX_TOKENS}
 
 
@@ -335,7 +336,7 @@ def test_a_bad_message_is_refused_by_its_path(message, param, text):
 def test_an_unknown_parameter_is_refused_wherever_it_stands(name):
     part = {"type": "text", "text": "x", name: "y"}
     function = {"name": "f", name: "y"}
-    for changes, where in [
+    places: list[tuple[dict[str, Any], str]] = [
         ({name: "y"}, ""),
         ({"messages": [{"role": "user", "content": "x", name: "y"}]}, "messages[0]."),
         ({"messages": [{"role": "user", "content": [part]}]}, "messages[0].content[0]."),
@@ -343,7 +344,8 @@ def test_an_unknown_parameter_is_refused_wherever_it_stands(name):
         ({"response_format": {"type": "text", name: "y"}}, "response_format."),
         ({"stream_options": {name: "y"}}, "stream_options."),
         ({"web_search_options": {name: "y"}}, "web_search_options."),
-    ]:
+    ]
+    for changes, where in places:
         error = refusal_of(**changes)
         assert error.message == f"Unknown parameter: '{where}{name}'."
         assert error.param == where + name
@@ -443,9 +445,9 @@ def test_a_schema_goes_through_as_it_is():
 def test_numbers_in_a_schema_are_bounded_too():
     text = FREE_FORM["functions[0].parameters"][1]
     assert "too large" in refusal(raw("functions", text % '{"x":1e999}')).message
-    assert "too large" in refusal(raw("functions", text % ('{"x":%s}' % ("1" * 4301)))).message
+    assert "too large" in refusal(raw("functions", text % f'{{"x":{"1" * 4301}}}')).message
     digits = "1" * 4300
-    request = parse_chat_request(raw("functions", text % ('{"x":%s}' % digits)))
+    request = parse_chat_request(raw("functions", text % f'{{"x":{digits}}}'))
     assert digits.encode() in encode_chat_request(request, upstream_model="m", stream=False)
 
 
