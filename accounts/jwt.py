@@ -78,7 +78,7 @@ def _read(kind: type[Token], text: str, name: str) -> Claims:
         return Claims(session_id=uuid.UUID(token[SESSION]), jti=uuid.UUID(token["jti"]))
     except ExpiredTokenError:
         raise AuthenticationFailed(f"The {name} token has expired.") from None
-    except (TokenError, KeyError, ValueError, AttributeError):
+    except (TokenError, KeyError, ValueError, AttributeError, OverflowError):
         raise AuthenticationFailed(f"This is not a valid {name} token.") from None
 
 
