@@ -40,6 +40,8 @@ class Call:
         self.stream = self.body.get("stream") is True
 
     async def send(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 
@@ -201,6 +203,7 @@ def endless(part: bytes, *, total_bytes: int = 2 * 1024**3, first: bytes = b"", 
         block = b"%x\r\n%b\r\n" % (len(part), part)
         for _ in range(total_bytes // len(part)):
             await call.send(block)
+            await asyncio.sleep(0)  # drain() alone never lets others run while the client keeps up
         await call.end_stream()
 
     return behaviour

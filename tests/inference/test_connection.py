@@ -28,7 +28,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.sent = b""
         self.aborted = False
-        self.reading = True
+        self.flow: list[str] = []
         self.unsent = 0
 
     def write(self, data: Any) -> None:
@@ -41,10 +41,10 @@ class Wire(asyncio.Transport):
         return self.aborted
 
     def pause_reading(self) -> None:
-        self.reading = False
+        self.flow.append("paused")
 
     def resume_reading(self) -> None:
-        self.reading = True
+        self.flow.append("resumed")
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -253,11 +253,11 @@ async def test_unread_bytes_stop_the_reading_and_reading_resumes_it() -> None:
         exchange.arrive(OK + b"Content-Length: 1000000\r\n\r\n")
         response = await exchange.response()
         exchange.arrive(b"x" * HIGH_WATER_BYTES)
-        assert exchange.wire.reading
+        assert exchange.wire.flow == []
         exchange.arrive(b"x")
-        assert not exchange.wire.reading
+        assert exchange.wire.flow == ["paused"]
         assert len(await response.chunks()) == HIGH_WATER_BYTES + 1
-        assert exchange.wire.reading
+        assert exchange.wire.flow == ["paused", "resumed"]
 
 
 async def test_the_last_bytes_of_an_answer_resume_the_reading() -> None:
@@ -265,9 +265,9 @@ async def test_the_last_bytes_of_an_answer_resume_the_reading() -> None:
     async with Exchange() as exchange:
         exchange.arrive(OK + b"Content-Length: 70000\r\n\r\n")
         exchange.arrive(b"x" * 30_000, b"x" * 36_000)
-        assert not exchange.wire.reading
+        assert exchange.wire.flow == ["paused"]
         exchange.arrive(b"x" * 4_000)  # what the loop had read already
-        assert exchange.wire.reading
+        assert exchange.wire.flow == ["paused", "resumed"]
         assert exchange.idle == [exchange.connection]
         assert len(await exchange.body()) == 70_000
 
