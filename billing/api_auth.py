@@ -25,7 +25,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[AnonymousUser, Snapshot]:
         header = request.META.get("HTTP_AUTHORIZATION")
-        token = auth.bearer_token([] if header is None else [header.encode("latin-1", "replace")])
+        token = auth.bearer_token([] if header is None else [header.encode()])
         snapshot, verdict = limits.admit_other(token)
         request.verdict = verdict  # type: ignore[attr-defined]  # ApiKeyView puts it into the headers
         if verdict.outcome == limits.LIMITED:
