@@ -6,8 +6,8 @@ task per request: a request costs a few assignments here. Deadlines and their re
 """
 
 import asyncio
-import json
-import logging
+import socket
+import struct
 import sys
 import urllib.parse
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from helixflow.lib import errors, ids
+from helixflow.cycle import Cycle, Http10Cycle, render
+from helixflow.lib import errors
 
-logger = logging.getLogger(__name__)
+RESET = struct.pack("ii", 1, 0)  # linger for no time at all
 
 
 @dataclass(frozen=True)
@@ -64,64 +65,6 @@ class Receiving(Enum):
     HEADERS = 1
     BODY = 2
     REFUSED = 3  # we have answered for ourselves; whatever comes is thrown away until the peer hangs up
-
-
-class Cycle(RequestResponseCycle):
-    """One request and its response. Whatever goes wrong in the application is answered in the contract's shape."""
-
-    async def run_asgi(self, app: Any) -> None:
-        try:
-            await app(self.scope, self.receive, self.send)
-        except asyncio.CancelledError:  # the time for a graceful shutdown is over
-            await self.fail(errors.ServiceUnavailable("The server is restarting. Try again."))
-        except Exception:
-            logger.exception("the application failed")
-            await self.fail(errors.ServerError())
-        else:
-            if not self.response_complete and not self.disconnected:
-                logger.error("the application ended without a complete response")
-                await self.fail(errors.ServerError())
-        finally:
-            self.on_response = lambda: None  # breaks the reference cycle with the protocol
-
-    async def fail(self, error: errors.HelixError) -> None:
-        """Answer with ``error``, or hang up if a response has begun: a cut one must not look whole."""
-        if self.response_started:
-            if not self.response_complete:
-                self.transport.close()
-            return
-        headers, body = render(error)
-        self.keep_alive = False
-        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
-
-
-class Http10Cycle(Cycle):
-    """HTTP/1.0 knows no chunks: a body without a Content-Length ends with the connection."""
-
-    until_close = False
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            if not any(name.lower() == b"content-length" for name, _ in message.get("headers", ())):
-                self.until_close = True
-                self.chunked_encoding = False
-        elif self.until_close:
-            self.expected_content_length = len(message.get("body", b""))
-        await super().send(message)
-
-
-def render(error: errors.HelixError) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The headers and body of an error that no application answered."""
-    request_id = ids.new_id(ids.REQUEST)
-    body = json.dumps(error.body(request_id)).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", request_id.encode()),
-        *((name.lower().encode(), value.encode()) for name, value in error.headers().items()),
-    ]
-    return headers, body
 
 
 class Protocol(HttpToolsProtocol):
@@ -201,11 +144,20 @@ class Protocol(HttpToolsProtocol):
         return self.arrived - 8 * self.body_arrived
 
     def upgraded(self, rest: bytes) -> None:
-        """Upgrades other than to a WebSocket are ignored, as RFC 9110 allows: the request is answered as it is."""
+        """Upgrades other than to a WebSocket are ignored, as RFC 9110 allows.
+
+        The parser takes what follows the headers for another protocol, but Java's client, for one, offers h2c with a
+        body behind it: so the same request is parsed again, without its offer.
+        """
         if self._should_upgrade():
             self.handle_websocket_upgrade()
-        elif rest:
-            self.data_received(rest)
+            return
+        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/", self.scope["http_version"].encode(), b"\r\n"]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += (name, b": ", value, b"\r\n")
+        self.arrived = 0
+        self.data_received(b"".join((*head, b"\r\n", rest)))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -219,16 +171,15 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """uvicorn's own, with our checks, our cycle, and without its options we don't offer."""
-        if self.parser.should_upgrade() and self._should_upgrade():
-            self.scope["method"] = self.parser.get_method().decode("ascii")
-            return
         version = self.parser.get_http_version()
         self.check_headers(version)
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
         scope = self.scope
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = version
+        if self.parser.should_upgrade():
+            return  # to `upgraded`
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
         scope["path"] = urllib.parse.unquote(path) if "%" in path else path
         scope["raw_path"] = url.path
         scope["query_string"] = url.query or b""
@@ -273,6 +224,8 @@ class Protocol(HttpToolsProtocol):
             raise errors.InvalidRequest("A request has exactly one Host header.")
         if version != "1.1" and (version != "1.0" or any(name == b"transfer-encoding" for name, _ in self.headers)):
             raise errors.InvalidRequest("Speak HTTP/1.1.")
+        if not self.url.startswith(b"/") and b"://" not in self.url:  # CONNECT, OPTIONS *
+            raise errors.InvalidRequest("The address must start with a slash.")
         if not self.url.isascii() or b"%00" in self.url:
             raise errors.InvalidRequest("The address holds characters that no address has.")
         if len(self.pipeline) >= limits.pipeline:
@@ -293,7 +246,7 @@ class Protocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade() and self._should_upgrade():
+        if self.parser.should_upgrade():
             return
         self.receiving = Receiving.NOTHING
         self.since = self.loop.time()
@@ -351,16 +304,21 @@ class Protocol(HttpToolsProtocol):
 
     # Deadlines
 
+    def cut(self) -> None:
+        """Hang up with a reset: else the kernel would go on offering the rest to a peer that does not read."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()
+
     def sweep(self, now: float) -> str | None:
         """End what has lasted too long; returns what was ended, for the log."""
         limits = self.limits
         if self.flow.write_paused and now - self.blocked_since > limits.write_s:
-            self.transport.abort()
+            self.cut()
             return "slow reader"
         if self.transport.is_closing():
             self.closing_since = self.closing_since or now
             if now - self.closing_since > limits.write_s:
-                self.transport.abort()
+                self.cut()
                 return "slow reader"
             return None
         waited = now - self.since
@@ -372,7 +330,7 @@ class Protocol(HttpToolsProtocol):
             return self.sweep_body(now, waited)
         elif self.receiving is Receiving.REFUSED:
             if waited > limits.linger_s and not self.answering():
-                self.transport.abort()
+                self.cut()
         elif not self.answering() and waited > (limits.idle_s if self.begun else limits.header_s):
             self.transport.close()
             return "idle"

@@ -158,7 +158,8 @@ class Server(uvicorn.Server):
                 task.cancel()
             await self.settle(SETTLE_S)
         for connection in list(state.connections):
-            connection.transport.abort()
+            if isinstance(connection, Protocol):
+                connection.cut()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.lifespan.shutdown(), SETTLE_S)
 
