@@ -21,10 +21,12 @@ class Provider(models.Model):
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     name = models.CharField(max_length=100, unique=True, validators=[valid_name])
     kind = models.CharField(max_length=20, choices=ProviderKind, default=ProviderKind.OPENAI)
-    base_url = models.URLField(max_length=300, help_text="Up to and including /v1.")
+    # No URLField: it refuses the single-label hosts of container networks. inference.upstream.Origin checks it.
+    base_url = models.CharField("base URL", max_length=300, help_text="Up to and including /v1.")
     sealed_api_key = models.TextField(blank=True, editable=False)  # encrypted: helixflow.lib.crypto
     stream_always = models.BooleanField(
-        default=False, help_text="Ask for a stream even when the caller does not: for servers that only then stop early."
+        default=False,
+        help_text="Ask for a stream even when the caller does not: for servers that only then stop early.",
     )
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

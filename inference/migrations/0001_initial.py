@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=helixflow.lib.ids.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('name', models.CharField(max_length=100, unique=True, validators=[django.core.validators.RegexValidator('\\A[A-Za-z0-9][A-Za-z0-9._:/@+-]*\\Z', 'Letters, digits and . _ : / @ + - only.')])),
                 ('kind', models.CharField(choices=[('openai', 'OpenAI-compatible')], default='openai', max_length=20)),
-                ('base_url', models.URLField(help_text='Up to and including /v1.', max_length=300)),
+                ('base_url', models.CharField(help_text='Up to and including /v1.', max_length=300, verbose_name='base URL')),
                 ('sealed_api_key', models.TextField(blank=True, editable=False)),
                 ('stream_always', models.BooleanField(default=False, help_text='Ask for a stream even when the caller does not: for servers that only then stop early.')),
                 ('enabled', models.BooleanField(default=True)),
