@@ -19,7 +19,7 @@ def main() -> int:
 
     import tests.services  # noqa: F401  # starts PostgreSQL and Valkey, before Django reads its settings
 
-    os.environ["DJANGO_SETTINGS_MODULE"] = "helixflow.settings"
+    os.environ |= {"DJANGO_SETTINGS_MODULE": "helixflow.settings", "HELIXFLOW_LOG_LEVEL": "WARNING"}
     django.setup()
     call_command("migrate", verbosity=0)
     from tests.soak.run import soak  # models can be imported only now
