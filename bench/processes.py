@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from helixflow import embedded
 
@@ -49,18 +50,20 @@ class Processes(ExitStack):
         self._log = log
 
     def start(
-        self, command: list[str], *, environment: dict[str, str] | None = None, stop: str = "SIGTERM"
+        self, command: list[str], *, environment: dict[str, str] | None = None, stop: str = "SIGTERM", **identity: Any
     ) -> "subprocess.Popen[bytes]":
+        """``identity``: Popen's user and group."""
         output = self.enter_context(self._log.open("ab"))
         process = subprocess.Popen(
-            command, cwd="/", env=environment, stdout=output, stderr=output, start_new_session=True
+            command, cwd="/", env=environment, stdout=output, stderr=output, start_new_session=True, **identity
         )
         self.callback(_stop, process, signal.Signals[stop])
         return process
 
     def service(self, service: embedded.Service, core: int) -> str:
         """Start one of the embedded servers on ``core``; its URL."""
-        process = self.start(pinned(core, *service.command), stop=service.stop_signal)
+        service.prepare()
+        process = self.start(pinned(core, *service.command), stop=service.stop_signal, **service.identity)
         embedded.wait_until_ready(service, process)
         return service.url
 
