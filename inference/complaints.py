@@ -29,14 +29,16 @@ Choices = Mapping[str, tuple[str, ...]]
 Ranges = Mapping[str, tuple[str, str]]
 
 
-def translate(problem: Exception, body: bytes, *, ranges: Ranges, choices: Choices) -> errors.InvalidRequest:
+def translate(
+    problem: Exception, body: bytes, *, ranges: Ranges, choices: Choices, root: str = ""
+) -> errors.InvalidRequest:
     """The error to raise for what a typed decode raised.
 
     ``ranges`` holds both bounds by parameter, for msgspec names only the one that was crossed; ``choices`` the
-    values allowed, by the last name of a path.
+    values allowed, by the last name of a path. ``root`` is where in the whole body what was decoded stands.
     """
     if isinstance(problem, msgspec.ValidationError):
-        return _invalid(str(problem), ranges, choices)
+        return _invalid(str(problem), root, ranges, choices)
     if isinstance(problem, RecursionError):
         return errors.InvalidRequest("The request body is nested too deeply.")
     return errors.InvalidRequest(_malformed(problem, body))
@@ -59,11 +61,12 @@ def _malformed(problem: Exception, body: bytes) -> str:
     return f"The request body is not valid JSON: {reason}."
 
 
-def _invalid(text: str, ranges: Ranges, choices: Choices) -> errors.InvalidRequest:
+def _invalid(text: str, root: str, ranges: Ranges, choices: Choices) -> errors.InvalidRequest:
     at = _AT.search(text)
     what = text[: at.start()] if at else text
     # Keys of free-form objects are printed as [...]: the path ends before them.
-    path = at.group(1).partition("[...]")[0].lstrip(".") if at else ""
+    path = root + at.group(1).partition("[...]")[0] if at else root
+    path = path.lstrip(".")
     if field := _FIELD.match(what):
         kind, name = field.groups()
         param = f"{path}.{_short(name)}" if path else _short(name)

@@ -4,7 +4,7 @@ A field that isn't here is refused by name, so nothing in a body can reach the u
 headers. Addresses in content (``image_url`` and its kin) are text to us: the upstream fetches them, never HelixFlow.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -14,7 +14,10 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Only the fields named, and nothing that was absent is sent on."""
 
 
-FreeForm = dict[str, Any]  # a JSON schema: the caller's own, bounded in depth by `parse_chat_request`
+# A JSON object of the caller's own making, such as a schema. Left unread by the typed decode, so that a hostile one
+# costs nothing; `parse_chat_request` bounds it, reads it and puts our own encoding in its place.
+FreeForm = msgspec.Raw
+ABSENT: Final = msgspec.Raw(b"")
 
 NO_NUL: Final = r"^[^\x00]*\Z"  # PostgreSQL refuses it, so what may be stored holds none
 Label = Annotated[str, Meta(max_length=512, pattern=NO_NUL)]
@@ -134,10 +137,10 @@ class AssistantMessage(Strict, tag_field="role", tag="assistant"):
     function_call: CalledFunction | None = None
     audio: AudioReference | None = None
     reasoning_content: str | None = None
-    annotations: list[Any] | None = None
+    annotations: msgspec.Raw = ABSENT
 
     def __post_init__(self) -> None:
-        self.annotations = None  # of an answer only: no upstream takes them
+        self.annotations = ABSENT  # of an answer only: no upstream takes them
         if self.content is None and not (self.tool_calls or self.function_call or self.audio or self.refusal):
             raise ValueError("content is required unless tool_calls or function_call is given")
 
@@ -162,14 +165,14 @@ Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | To
 class FunctionDefinition(Strict):
     name: ToolName
     description: str | None = None
-    parameters: FreeForm | None = None
+    parameters: FreeForm = ABSENT
     strict: bool | None = None
 
 
 class LegacyFunction(Strict):
     name: ToolName
     description: str | None = None
-    parameters: FreeForm | None = None
+    parameters: FreeForm = ABSENT
 
 
 class FunctionTool(Strict, tag_field="type", tag="function"):
@@ -234,7 +237,7 @@ class JsonObjectFormat(Strict, tag_field="type", tag="json_object"):
 class JsonSchema(Strict):
     name: ToolName
     description: str | None = None
-    schema: FreeForm | None = None
+    schema: FreeForm = ABSENT
     strict: bool | None = None
 
 

@@ -1,9 +1,8 @@
 """The body of ``POST /v1/chat/completions``: strictly read, and written anew for the upstream (contract §6).
 
-One typed decode is the whole check of an ordinary body. Free-form JSON schemas alone are looked at again, for depth.
+One typed decode is the whole check of an ordinary body. Free-form JSON schemas alone are read by themselves.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -11,6 +10,7 @@ from msgspec import Meta
 
 from inference import complaints
 from inference.parts import (
+    ABSENT,
     NO_NUL,
     AudioOptions,
     ChosenAllowed,
@@ -34,6 +34,7 @@ from inference.parts import (
 DEFAULT_MAX_TOKENS: Final = 150
 MAX_DEPTH: Final = 64
 MAX_MESSAGES: Final = 10_000
+MAX_FREE_FORM: Final = 512 * 1024
 
 Tokens = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -97,6 +98,7 @@ _CHOICES: Final = complaints.allowed_values(ChatRequest) | {
 }
 _RANGES: Final = complaints.bounds(ChatRequest)
 _decode = msgspec.json.Decoder(ChatRequest).decode
+_decode_free_form = msgspec.json.Decoder(dict[str, Any] | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -112,9 +114,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     if request.top_logprobs is not None and not request.logprobs:
         raise complaints.refuse("top_logprobs", "needs logprobs to be true")
     if (request.tools or request.functions or request.response_format or request.tool_choice) is not None:
-        for param, value in _free_form(request):
-            if _deeper_than(value, MAX_DEPTH - param.count(".") - param.count("[") - 1):
-                raise complaints.refuse(param, f"is nested too deeply: a body has at most {MAX_DEPTH} levels")
+        _read_free_form(request)
     return request
 
 
@@ -135,19 +135,45 @@ def encode_chat_request(request: ChatRequest, *, upstream_model: str, stream: bo
     return _encode(wire)
 
 
-def _free_form(request: ChatRequest) -> Iterator[tuple[str, FreeForm]]:
-    """Each free-form object with its path: what the schema does not bound by itself."""
+def _read_free_form(request: ChatRequest) -> None:
+    """Check what the schema does not bound by itself, and put our own encoding of it in its place."""
+    budget = _Budget()
     for index, tool in enumerate(request.tools or ()):
-        if isinstance(tool, FunctionTool) and tool.function.parameters:
-            yield f"tools[{index}].function.parameters", tool.function.parameters
+        if isinstance(tool, FunctionTool):
+            tool.function.parameters = budget.read(tool.function.parameters, f"tools[{index}].function.parameters")
     for index, function in enumerate(request.functions or ()):
-        if function.parameters:
-            yield f"functions[{index}].parameters", function.parameters
-    if isinstance(request.response_format, JsonSchemaFormat) and request.response_format.json_schema.schema:
-        yield "response_format.json_schema.schema", request.response_format.json_schema.schema
+        function.parameters = budget.read(function.parameters, f"functions[{index}].parameters")
+    if isinstance(request.response_format, JsonSchemaFormat):
+        definition = request.response_format.json_schema
+        definition.schema = budget.read(definition.schema, "response_format.json_schema.schema")
     if isinstance(request.tool_choice, ChosenAllowed):
-        for index, allowed in enumerate(request.tool_choice.allowed_tools.tools):
-            yield f"tool_choice.allowed_tools.tools[{index}]", allowed
+        allowed = request.tool_choice.allowed_tools
+        allowed.tools = [
+            budget.read(tool, f"tool_choice.allowed_tools.tools[{index}]") for index, tool in enumerate(allowed.tools)
+        ]
+
+
+class _Budget:
+    """The free-form objects of one body share its limit: a million of `{}` would hold up everybody's requests."""
+
+    def __init__(self) -> None:
+        self._left = MAX_FREE_FORM
+
+    def read(self, raw: FreeForm, param: str) -> FreeForm:
+        if raw is ABSENT:
+            return ABSENT
+        self._left -= memoryview(raw).nbytes
+        if self._left < 0:
+            raise complaints.refuse(param, f"is too large: schemas have at most {MAX_FREE_FORM // 1024} KiB in all")
+        try:
+            value = _decode_free_form(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+            raise complaints.translate(problem, bytes(raw), ranges={}, choices={}, root=param) from None
+        if value is None:
+            return ABSENT
+        if _deeper_than(value, MAX_DEPTH - param.count(".") - param.count("[") - 1):
+            raise complaints.refuse(param, f"is nested too deeply: a body has at most {MAX_DEPTH} levels")
+        return msgspec.Raw(_encode(value))
 
 
 def _deeper_than(value: Any, levels: int) -> bool:

@@ -451,6 +451,39 @@ def test_numbers_in_a_schema_are_bounded_too():
     assert digits.encode() in encode_chat_request(request, upstream_model="m", stream=False)
 
 
+def test_free_form_objects_of_one_body_share_a_limit():
+    half = '{"x":"' + "y" * 300_000 + '"}'
+    function = '{"name":"f","parameters":%s}'
+    parse_chat_request(raw("functions", f"[{function % half}]"))
+    error = refusal(raw("functions", f"[{function % half},{function % half}]"))
+    assert error.message == "functions[1].parameters is too large: schemas have at most 512 KiB in all."
+    million = '{"x":[' + "{}," * 3_000_000 + "{}]}"
+    started = time.perf_counter()
+    assert "too large" in refusal(raw("functions", f"[{function % million}]")).message
+    message = f'[{{"role":"assistant","content":"x","annotations":[{million}]}}]'
+    assert parse_chat_request(b'{"model":"m","messages":%b}' % message.encode())
+    assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ("[]", "functions[0].parameters must be an object, not an array."),
+        ('"x"', "functions[0].parameters must be an object, not a string."),
+        ('{"a":{"b":[1e999]}}', "functions[0].parameters holds a number that is too large."),
+        ('{"a":"\\ud800 "}', "The request body is not valid JSON: "),
+    ],
+)
+def test_a_bad_schema_is_refused_by_its_path(schema, message):
+    error = refusal(raw("functions", f'[{{"name":"f","parameters":{schema}}}]'))
+    assert error.message.startswith(message)
+
+
+def test_a_schema_that_is_null_is_absent():
+    functions = [{"name": "f", "parameters": None}]
+    assert sent(functions=functions)["functions"] == [{"name": "f"}]
+
+
 def test_a_million_messages_are_refused_quickly():
     message = b'{"role":"user","content":""},'
     body = b'{"model":"m","messages":[' + (message * 1_000_000)[:-1] + b"]}"
