@@ -24,7 +24,7 @@ PROMISED = {
     *("HELIXFLOW_TRUSTED_PROXIES", "HELIXFLOW_CORS_ORIGINS", "HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK"),
     *("HELIXFLOW_METRICS_TOKEN", "EMAIL_URL", "OPENAI_API_KEY"),
 }
-_VARIABLE = re.compile(r'"(HELIXFLOW_[A-Z0-9_]+|(?!YOUR_)(?:[A-Z0-9]+_)+(?:URL|API_KEY))"')
+_VARIABLE = re.compile(r'(?:env\.\w+\(\s*"|"(?=HELIXFLOW_[A-Z]))([A-Z][A-Z0-9_]+)"')
 
 
 @cache
@@ -76,7 +76,7 @@ def _locked(text: str) -> dict[str, str]:
 
 @cache
 def variables_read() -> frozenset[str]:
-    """The environment variables that the product reads: they stand in the code as whole string literals."""
+    """The environment variables that the product reads: names given to ``helixflow.lib.env``, and any of our own."""
     return frozenset(
         name
         for path in files("*.py")
