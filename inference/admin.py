@@ -1,0 +1,130 @@
+"""The catalogue in the admin: providers, models and deployments. Each change reaches every web process in a second."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest
+
+from inference import catalogue
+from inference.models import Deployment, Model, Provider
+from inference.upstream import Origin, header_lines
+
+
+class CatalogueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the stubs' generic is not subscriptable at run time
+    def save_related(self, *args: Any, **kwargs: Any) -> None:
+        """The last step of every save: of a page, of its inlines, of the list."""
+        super().save_related(*args, **kwargs)
+        catalogue.announce_change()
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        super().delete_model(request, obj)
+        catalogue.announce_change()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        super().delete_queryset(request, queryset)
+        catalogue.announce_change()
+
+
+class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The credential goes in and never comes out."""
+
+    api_key = forms.CharField(
+        label="API key",
+        required=False,
+        max_length=1000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="Stored encrypted and never shown. Empty: the one that is stored stays.",
+    )
+    forget_api_key = forms.BooleanField(label="Forget the stored API key", required=False)
+
+    class Meta:
+        model = Provider
+        fields = ("name", "kind", "base_url", "stream_always", "enabled")
+
+    def clean_base_url(self) -> str:
+        base_url: str = self.cleaned_data["base_url"]
+        try:
+            Origin.parse(base_url)
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
+        return base_url
+
+    def clean_api_key(self) -> str:
+        api_key: str = self.cleaned_data["api_key"]
+        try:
+            header_lines({"Authorization": f"Bearer {api_key}"})
+        except ValueError:
+            raise forms.ValidationError("This key holds characters that no header can carry.") from None
+        return api_key
+
+    def save(self, commit: bool = True) -> Any:
+        if self.cleaned_data["api_key"]:
+            self.instance.api_key = self.cleaned_data["api_key"]
+        elif self.cleaned_data["forget_api_key"]:
+            self.instance.api_key = ""
+        return super().save(commit)
+
+
+@admin.register(Provider)
+class ProviderAdmin(CatalogueAdmin):
+    form = ProviderForm
+    list_display = ("name", "kind", "base_url", "has_api_key", "enabled_deployments", "enabled")
+    list_filter = ("enabled", "kind")
+    search_fields = ("name", "base_url")
+    ordering = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        return super().get_queryset(request).annotate(enabled_total=_enabled_deployments())
+
+    @admin.display(description="API key", boolean=True)
+    def has_api_key(self, provider: Provider) -> bool:
+        return bool(provider.sealed_api_key)
+
+    @admin.display(description="enabled deployments", ordering="enabled_total")
+    def enabled_deployments(self, provider: Provider) -> int:
+        return getattr(provider, "enabled_total", 0)
+
+
+class DeploymentInline(admin.TabularInline):  # type: ignore[type-arg]
+    model = Deployment
+    extra = 0
+    autocomplete_fields = ("provider",)
+
+
+@admin.register(Model)
+class ModelAdmin(CatalogueAdmin):
+    list_display = ("name", "owned_by", "context_length", "enabled_deployments", "offered_to", "enabled")
+    list_editable = ("enabled",)
+    list_filter = ("enabled", "owned_by")
+    search_fields = ("name", "owned_by", "description")
+    autocomplete_fields = ("only_for",)
+    inlines = (DeploymentInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        counts = {"enabled_total": _enabled_deployments(), "only_for_total": Count("only_for", distinct=True)}
+        return super().get_queryset(request).annotate(**counts)
+
+    @admin.display(description="enabled deployments", ordering="enabled_total")
+    def enabled_deployments(self, model: Model) -> int:
+        return getattr(model, "enabled_total", 0)
+
+    @admin.display(ordering="only_for_total")
+    def offered_to(self, model: Model) -> str:
+        count = getattr(model, "only_for_total", 0)
+        return f"{count} organizations" if count else "everyone"
+
+
+@admin.register(Deployment)
+class DeploymentAdmin(CatalogueAdmin):
+    list_display = ("name", "model", "provider", "upstream_model", "priority", "weight", "enabled")
+    list_editable = ("priority", "weight", "enabled")
+    list_filter = ("enabled", "provider")
+    list_select_related = ("model", "provider")
+    search_fields = ("name", "model__name", "provider__name", "upstream_model")
+    autocomplete_fields = ("model", "provider")
+
+
+def _enabled_deployments() -> Count:
+    return Count("deployments", filter=Q(deployments__enabled=True), distinct=True)
