@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.requirements import require_browser
+from tests.stack import Stack, running_stack
 
 # Playwright's synchronous API keeps an event loop on this thread; Django would refuse its ORM there.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -64,3 +65,10 @@ def page(context: BrowserContext, console_errors: list[str], request: pytest.Fix
         print(f"Screenshot: {folder}")
     if not failed:
         assert console_errors == []
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """All of HelixFlow, with the real embedded model, for every test of this worker."""
+    with running_stack() as running:
+        yield running

@@ -1,0 +1,138 @@
+"""The official OpenAI client for Python, unmodified, against the whole of HelixFlow with its real embedded model."""
+
+import openai
+import pytest
+from openai import OpenAI
+
+MESSAGES = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "Say hello."}]
+MODEL = "gpt-3.5-turbo"
+
+
+@pytest.fixture
+def client(stack):
+    with OpenAI(base_url=stack.base_url, api_key=stack.api_key, max_retries=0, timeout=60) as client:
+        yield client
+
+
+def test_models_list_and_retrieve(client):
+    listed = {model.id: model for model in client.models.list()}
+    assert {"gpt-3.5-turbo", "gpt-4", "smollm2-135m-instruct"} <= set(listed)
+    one = client.models.retrieve("gpt-4")
+    assert one == listed["gpt-4"]
+    assert (one.object, one.owned_by, one.created) == ("model", "openai", 1687882411)
+
+
+def test_chat(client):
+    completion = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=16, temperature=0)
+    assert completion.id.startswith("chatcmpl-")
+    assert completion.model == MODEL
+    assert completion.choices[0].message.content
+    assert completion.choices[0].finish_reason in {"stop", "length"}
+    assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
+
+
+def test_chat_says_which_deployment_answered(client):
+    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=MESSAGES, max_tokens=2)
+    assert raw.headers["x-helixflow-upstream"] == "embedded/smollm2-135m-instruct"
+    assert raw.headers["x-request-id"] == raw.request_id
+
+
+def test_chat_with_the_reference_s_parameters(client):
+    completion = client.chat.completions.create(
+        model=MODEL,
+        messages=MESSAGES,
+        temperature=0.7,
+        max_tokens=150,
+        top_p=1.0,
+        frequency_penalty=0.0,
+        presence_penalty=0.0,
+        stop=["\n", "User:"],
+        stream=False,
+        user="user-123",
+    )
+    assert completion.choices[0].finish_reason in {"stop", "length"}
+
+
+def test_chat_with_every_other_documented_parameter_the_model_knows(client):
+    completion = client.chat.completions.create(
+        model=MODEL,
+        messages=[
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        ],
+        max_completion_tokens=8,
+        n=1,
+        seed=7,
+        logprobs=True,
+        top_logprobs=2,
+        logit_bias={"50": -5},
+        response_format={"type": "text"},
+        metadata={"team": "docs"},
+        store=False,
+        service_tier="auto",
+        parallel_tool_calls=False,
+        tools=[
+            {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+        ],
+        tool_choice="none",
+    )
+    assert completion.usage.completion_tokens <= 8
+    assert completion.choices[0].logprobs.content
+
+
+def test_json_schema(client):
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    completion = client.chat.completions.create(
+        model=MODEL,
+        messages=MESSAGES,
+        max_tokens=32,
+        response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+    )
+    assert '"ok"' in completion.choices[0].message.content
+
+
+def test_streaming_without_usage(client):
+    stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=16, stream=True)
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert chunks[-1].choices[0].finish_reason in {"stop", "length"}
+    assert all(chunk.usage is None for chunk in chunks)
+    assert {chunk.model for chunk in chunks} == {MODEL}
+
+
+def test_streaming_with_usage(client):
+    stream = client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, max_tokens=16, stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = list(stream)
+    assert last.choices == []
+    assert last.usage.completion_tokens > 0
+    assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_a_stream_that_is_left_does_no_harm(client):
+    with client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=150, stream=True) as stream:
+        next(iter(stream))
+    assert client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=1).choices
+
+
+def test_a_bad_key_is_its_authentication_error(client):
+    with pytest.raises(openai.AuthenticationError) as error:
+        client.with_options(api_key="hflow_wrong").chat.completions.create(model=MODEL, messages=MESSAGES)
+    assert error.value.code == "invalid_api_key"
+    assert error.value.request_id.startswith("req_")
+
+
+def test_an_unknown_model_is_its_not_found_error(client):
+    with pytest.raises(openai.NotFoundError) as error:
+        client.chat.completions.create(model="gpt-99", messages=MESSAGES)
+    assert (error.value.code, error.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-99")
+
+
+def test_a_bad_parameter_is_its_bad_request_error(client):
+    with pytest.raises(openai.BadRequestError) as error:
+        client.chat.completions.create(model=MODEL, messages=MESSAGES, temperature=3)
+    assert (error.value.code, error.value.param) == ("invalid_request", "temperature")
+    assert "between 0 and 2" in str(error.value)
