@@ -51,7 +51,7 @@ async def echo(scope, receive, send):
         return
     headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]]
     request = {"method": scope["method"], "path": scope["path"], "length": len(body), "headers": headers}
-    await answer(send, request | {"pid": os.getpid()})
+    await answer(send, request | {"client": scope["client"][0], "pid": os.getpid()})
 
 
 async def early(scope, receive, send):

@@ -112,13 +112,27 @@ class Raw:
         if head_only:
             return answer
         if "content-length" in answer.headers:
-            length = int(answer.headers["content-length"])
-            while len(self.rest) < length:
-                assert self.more(), "cut off"
-            answer.body, self.rest = self.rest[:length], self.rest[length:]
-        else:
+            answer.body = self.take(int(answer.headers["content-length"]))
+        elif answer.headers.get("transfer-encoding") == "chunked":
+            while size := int(self.line(), 16):
+                answer.body += self.take(size)
+                self.line()
+            self.line()
+        elif answer.status not in {204, 304}:
             answer.body = self.until_closed()
         return answer
+
+    def take(self, size: int) -> bytes:
+        while len(self.rest) < size:
+            assert self.more(), "cut off"
+        taken, self.rest = self.rest[:size], self.rest[size:]
+        return taken
+
+    def line(self) -> bytes:
+        while b"\r\n" not in self.rest:
+            assert self.more(), "cut off"
+        line, _, self.rest = self.rest.partition(b"\r\n")
+        return line
 
     def until_closed(self) -> bytes:
         try:

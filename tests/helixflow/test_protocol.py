@@ -52,6 +52,11 @@ def test_it_answers_and_keeps_the_connection(patient):
             assert "date" in answer.headers
 
 
+def test_forwarded_headers_change_nothing_by_themselves(patient):
+    headers = ("X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https", "Forwarded: for=203.0.113.9")
+    assert patient.ask(get("/", *headers)).json()["client"] == "127.0.0.1"
+
+
 # Too slow
 
 
