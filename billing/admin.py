@@ -18,7 +18,8 @@ class PlanAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the stubs' gener
     search_fields = ("name", "slug")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
-        return super().get_queryset(request).annotate(subscriber_total=Count("subscriptions"))
+        rows: QuerySet[Plan] = super().get_queryset(request)
+        return rows.annotate(subscriber_total=Count("subscriptions"))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Plan | None = None) -> tuple[str, ...]:
         return ("slug",) if obj else ()

@@ -76,7 +76,8 @@ class ProviderAdmin(CatalogueAdmin):
     ordering = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
-        return super().get_queryset(request).annotate(enabled_total=_enabled_deployments())
+        rows: QuerySet[Provider] = super().get_queryset(request)
+        return rows.annotate(enabled_total=_enabled_deployments())
 
     @admin.display(description="API key", boolean=True)
     def has_api_key(self, provider: Provider) -> bool:
@@ -104,7 +105,8 @@ class ModelAdmin(CatalogueAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         counts = {"enabled_total": _enabled_deployments(), "only_for_total": Count("only_for", distinct=True)}
-        return super().get_queryset(request).annotate(**counts)
+        rows: QuerySet[Model] = super().get_queryset(request)
+        return rows.annotate(**counts)
 
     @admin.display(description="enabled deployments", ordering="enabled_total")
     def enabled_deployments(self, model: Model) -> int:

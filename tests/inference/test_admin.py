@@ -40,7 +40,7 @@ def change_url(row) -> str:
     return reverse(f"admin:inference_{row._meta.model_name}_change", args=[row.pk])
 
 
-def version() -> bytes | None:
+def version() -> object:
     return redis.sync_client().get(catalogue.VERSION_KEY)
 
 
