@@ -57,7 +57,9 @@ def test_create_takes_any_printable_name(organization, owner, name):
     assert api_keys.create(organization=organization, user=owner, name=name)[0].name == name
 
 
-@pytest.mark.parametrize("models", [[], [""], ["x" * 201], ["a\nb"], ["gpt-4'; rm -rf"], ["two words"], [f"m{n}" for n in range(101)]])
+@pytest.mark.parametrize(
+    "models", [[], [""], ["x" * 201], ["a\nb"], ["gpt-4'; rm -rf"], ["two words"], [f"m{n}" for n in range(101)]]
+)
 def test_create_refuses_bad_models(organization, owner, models):
     with pytest.raises(errors.InvalidRequest) as caught:
         api_keys.create(organization=organization, user=owner, name="CI", models=models)
