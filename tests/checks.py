@@ -77,6 +77,7 @@ def checks(environment: dict[str, str]) -> dict[str, Callable[[], str]]:
         "ruff": lambda: run("ruff", "check", "."),
         "format": lambda: run("ruff", "format", "--check", "."),
         "locks": lambda: "\n".join(tree.lock_problems()),
+        "dependencies": lambda: "\n".join(tree.dependency_problems()),
         "environment": lambda: "\n".join(tree.environment_problems()),
         "size": lambda: "\n".join(tree.size_problems()),
         "links": lambda: "\n".join(tree.link_problems()),

@@ -3,11 +3,14 @@
 Each ``…_problems`` gives one line per problem, with the place to mend it.
 """
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -23,6 +26,14 @@ PROMISED = {
     *("HELIXFLOW_SECRET_KEY", "HELIXFLOW_JWT_KEY", "HELIXFLOW_ENCRYPTION_KEYS", "HELIXFLOW_KEY_PEPPERS"),
     *("HELIXFLOW_TRUSTED_PROXIES", "HELIXFLOW_CORS_ORIGINS", "HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK"),
     *("HELIXFLOW_METRICS_TOKEN", "EMAIL_URL", "OPENAI_API_KEY"),
+}
+# Packages that cannot leave without the one that is declared: they are part of its interface.
+COMPANIONS = {
+    "asgiref": "django",
+    "jwt": "djangorestframework-simplejwt",
+    "kombu": "celery",
+    "packaging": "pytest",
+    "typing_extensions": "openai",
 }
 _VARIABLE = re.compile(r'(?:env\.\w+\(\s*"|"(?=HELIXFLOW_[A-Z]))([A-Z][A-Z0-9_]+)"')
 
@@ -67,6 +78,36 @@ def lock_problems() -> Iterator[str]:
         if re.search(r"https?://|--(extra-)?index-url|--find-links", text):
             yield f"{name}: names the address of an index."
         smaller = locked
+
+
+def dependency_problems() -> Iterator[str]:
+    """What is imported is declared: a package that merely comes along with another can leave with it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
+    runtime = {canonicalize_name(Requirement(line).name) for group in groups for line in group}
+    development = {canonicalize_name(Requirement(line).name) for line in project["dependency-groups"]["dev"]}
+    known = packages_distributions()
+    for path in files("*.py"):
+        folder = path.relative_to(ROOT).parts[0]
+        if folder == "sdks":
+            continue
+        declared = runtime | development if folder in {"tests", "bench"} else runtime
+        for package in sorted(_imported(path)):
+            names = [*known.get(package, ()), COMPANIONS.get(package, "")]
+            if not {canonicalize_name(name) for name in names} & declared:
+                yield f"{path.relative_to(ROOT)}: imports {package}, which pyproject.toml does not declare."
+
+
+def _imported(path: Path) -> set[str]:
+    """Packages of others that a module imports, by their first name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    ours = {entry.name for entry in ROOT.iterdir() if entry.is_dir()}
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - ours
 
 
 def _locked(text: str) -> dict[str, str]:
