@@ -247,8 +247,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        limit = getattr(transport, "set_read_buffer_limits", None)
+        if limit is not None:  # TLS transports read ahead, up to 256 KiB unless told otherwise
+            limit(high=HIGH_WATER_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         self._on_lost(self)
         if self._response is not None:
             reason = f"the upstream closed the connection ({type(exc).__name__ if exc else 'EOF'})"

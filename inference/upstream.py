@@ -219,9 +219,9 @@ class UpstreamClient:
         except BaseException:
             connection.abort()
             raise
-        if self._closed:
+        if self._closed or not connection.usable():  # it can be lost again before we get here
             connection.abort()
-            raise UpstreamConnectError("this client is closed")
+            raise ConnectionResetError("closed as soon as it was made")
         self._keys[connection] = origin.key
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP_S, self._sweep, loop)

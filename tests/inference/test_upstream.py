@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from inference import upstream as module
+from inference.connection import Connection
 from inference.upstream import (
     Deadlines,
     Origin,
@@ -387,6 +388,29 @@ async def test_nobody_listening_is_a_connect_error(client: UpstreamClient) -> No
     assert client._keys == {}
 
 
+async def test_an_upstream_that_hangs_up_on_everyone_leaves_nothing_behind(client: UpstreamClient) -> None:
+    """Some connections are lost before the client has even heard that they were made."""
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        origin = Origin.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        ended = await asyncio.gather(*(read(client, origin) for _ in range(100)), return_exceptions=True)
+        assert {type(error) for error in ended} <= {UpstreamConnectError, UpstreamDisconnected}
+        await eventually(lambda: not client._keys)
+
+
+async def test_a_connection_lost_before_it_is_used_is_a_connect_error(
+    client: UpstreamClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "usable", lambda _: False)
+    with pytest.raises(UpstreamConnectError):
+        await read(client, upstream)
+    assert client._keys == {}
+    assert upstream.requests == []
+
+
 async def test_a_name_without_address_is_a_connect_error(
     client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,6 +475,19 @@ async def test_tls_tells_the_server_the_name(client: UpstreamClient, authority: 
     with Upstream(tls=context) as running:
         await read(client, Origin.parse(f"https://localhost:{running.port}/v1", ssl_context=authority.client_context()))
     assert names == ["localhost"]
+
+
+async def test_an_unread_answer_over_tls_stops_the_upstream(
+    client: UpstreamClient, tls_upstream: Upstream, authority: Authority
+) -> None:
+    """The TLS transport reads ahead of us, but not without end."""
+    origin = Origin.parse(tls_upstream.url, ssl_context=authority.client_context())
+    response = await post(client, origin, "endless-answer")
+    await asyncio.sleep(0.3)
+    assert response._buffered < 192 * 1024
+    assert not tls_upstream.disconnected.is_set()
+    response.close()
+    await eventually(tls_upstream.disconnected.is_set)
 
 
 @pytest.mark.parametrize("model", ["cut-fin", "cut-reset", "stall-in-the-middle", "endless-answer"])
