@@ -9,8 +9,8 @@ _STRING = r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\])*'|`(?:\\.|[^`\\])*`"""
 _NUMBER = r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])"
 
 
-def _language(*, keywords: str, comment: str, string: str = _STRING) -> re.Pattern[str]:
-    return re.compile(f"(?P<c>{comment})|(?P<s>{string})|(?P<k>{keywords})|(?P<n>{_NUMBER})", re.MULTILINE)
+def _language(*, keywords: str, comment: str, string: str = _STRING, number: str = _NUMBER) -> re.Pattern[str]:
+    return re.compile(f"(?P<c>{comment})|(?P<s>{string})|(?P<k>{keywords})|(?P<n>{number})", re.MULTILINE)
 
 
 def _words(text: str) -> str:
@@ -19,7 +19,9 @@ def _words(text: str) -> str:
 
 LANGUAGES = {
     "shell": _language(
-        keywords=r"^(?:curl|export|pip|npm|go|openssl)\b|(?<=\s)--?[A-Za-z][\w-]*", comment=r"(?:^|(?<=\s))#.*$"
+        keywords=r"^(?:curl|export|pip|npm|go|openssl)\b|(?<=\s)--?[A-Za-z][\w-]*",
+        comment=r"(?:^|(?<=\s))#.*$",
+        number=r"(?!)",  # those of addresses and ports say nothing
     ),
     "python": _language(
         keywords=_words("import from for in if else try except as def return print with True False None async await"),

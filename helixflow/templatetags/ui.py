@@ -63,10 +63,11 @@ def code(content: str, id: str, language: str, title: str = "") -> SafeString:  
 
 
 @register.simple_tag(takes_context=True)
-def code_tabs(context: Context, id: str, name: str, **values: Any) -> SafeString:  # noqa: A002  # HTML's names
+def code_tabs(context: Context, id: str, name: str, *, first: str = "curl", **values: Any) -> SafeString:  # noqa: A002  # HTML's names
     """The snippet ``name`` of templates/snippets in curl, Python, JavaScript and Go.
 
-    ``api_key`` puts a key in; without it the snippets read HELIXFLOW_API_KEY. ``model`` names the model.
+    ``api_key`` puts a key in; without it the snippets read HELIXFLOW_API_KEY. ``model`` names the model;
+    ``first`` is the language shown to those who have not chosen one.
     """
     known = {
         "api_base_url": context["api_base_url"],
@@ -77,7 +78,7 @@ def code_tabs(context: Context, id: str, name: str, **values: Any) -> SafeString
     for slug, label in SNIPPETS:
         text = render_to_string(f"snippets/{name}.{slug}.txt", known | values).strip("\n")
         snippets.append({"slug": slug, "label": label, "code": highlight(text, "shell" if slug == "curl" else slug)})
-    return SafeString(render_to_string("components/_code_tabs.html", {"id": id, "snippets": snippets}))
+    return SafeString(render_to_string("components/_code_tabs.html", {"id": id, "snippets": snippets, "first": first}))
 
 
 @register.filter

@@ -62,6 +62,6 @@ document.addEventListener("keydown", (event) => {
 for (const group of document.querySelectorAll("[data-tabs]")) {
   const value = remembered(group.dataset.tabs);
   const tab = tabsOf(group).find((tab) => tab.dataset.value === value);
-  select(group, tab ?? tabsOf(group)[0]);
+  select(group, tab ?? group.querySelector('[aria-selected="true"]'));
   group.dataset.ready = "";
 }
