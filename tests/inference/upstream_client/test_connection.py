@@ -16,11 +16,6 @@ LENGTH = OK + b"Content-Type: application/json\r\nContent-Length: 11\r\n\r\nhell
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n6;x=y\r\nhello \r\n5\r\nworld\r\n0\r\nTrailer: t\r\n\r\n"
 
 
-@pytest.fixture(params=[{"use_uvloop": False}, {"use_uvloop": True}], ids=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    return "asyncio", request.param
-
-
 class Wire(asyncio.Transport):
     """A transport whose other end is the test."""
 
