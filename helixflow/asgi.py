@@ -8,21 +8,21 @@ import logging
 import os
 from typing import Any
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "helixflow.settings")
-django_app = get_asgi_application()  # first: it loads the apps that the imports below need
+django.setup(set_prefix=False)  # first: it loads the apps that the imports below need
 
 from channels.routing import URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
-from helixflow import bodies, cors, health, lifecycle, static  # noqa: E402
+from helixflow import bodies, cors, health, lifecycle, static, threads  # noqa: E402
 from inference import gateway  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-site = static.StaticFiles(bodies.limited(django_app, settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
+site = static.StaticFiles(bodies.limited(threads.ThreadedDjango(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
 routes: dict[str, Any] = {
     r"^v1/chat/completions/?$": gateway.chat_completions,
     r"^(v1/)?health/?$": health.health,

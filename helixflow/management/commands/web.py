@@ -28,4 +28,6 @@ class Command(BaseCommand):
             code = server.run(settings.ASGI_APPLICATION.replace(".application", ":application"), options)
         except OSError as error:
             raise CommandError(f"Cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from None
-        sys.exit(code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # threads that wait for a hung PostgreSQL must not hold up the end

@@ -1,0 +1,111 @@
+"""Django's views in a bounded pool of threads: one hop a request, and connections that stay open.
+
+Django's own ASGI handler starts a thread for every request and returns to the event loop between the middleware and
+the view. Database connections belong to threads, so each request would also open one. Here a request goes to a thread
+once, as under a threaded WSGI server, and what it needs of PostgreSQL is bounded by threads times processes. The views
+are synchronous; an asynchronous one would run, but in a loop of its own.
+"""
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+from django.core import signals
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.handlers.base import BaseHandler
+from django.urls import set_script_prefix
+
+from helixflow.cycle import render
+from helixflow.lib import errors
+
+logger = logging.getLogger(__name__)
+
+THREADS: Final = 12
+WAIT_S: Final = 3.0  # for a free thread
+ANSWER_S: Final = 60.0  # for a view; its thread goes on, since nothing can stop it
+
+
+class ThreadedDjango(ASGIHandler):
+    def __init__(self, threads: int = THREADS) -> None:
+        BaseHandler.__init__(self)
+        self.load_middleware(is_async=False)
+        self.pool = ThreadPoolExecutor(threads, "django")  # its threads start with the first requests, after any fork
+        self.free = asyncio.Semaphore(threads)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self.free.acquire()
+            async with asyncio.timeout(ANSWER_S):
+                response = await asyncio.wrap_future(self.submit(scope, body, send))
+        except TimeoutError:
+            logger.error("no thread answered %s", scope["path"])  # noqa: TRY400  # nothing of ours to trace
+            await busy(scope, send)
+            return
+        if response is not None:
+            await self.send_response(response, send)
+
+    def submit(self, scope: Any, body: Any, send: Any) -> "Future[Any]":
+        loop = asyncio.get_running_loop()
+
+        def release(_: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self.free.release)
+
+        job = self.pool.submit(contextvars.copy_context().run, self.respond, scope, body, send, loop)
+        job.add_done_callback(release)
+        return job
+
+    def respond(self, scope: Any, body: Any, send: Any, loop: asyncio.AbstractEventLoop) -> Any:
+        """In a thread: the whole of Django. Returns the response, or None if it was a stream and has been sent."""
+        set_script_prefix(get_script_prefix(scope))
+        signals.request_started.send(sender=self.__class__, scope=scope)
+        request, refusal = self.create_request(scope, body)
+        response: Any = refusal if request is None else self.get_response(request)
+        try:
+            if not response.streaming:
+                return response
+            send_stream(response, send, loop)
+            return None
+        finally:
+            response.close()  # also tells request_finished, in the thread whose connections it looks after
+            body.close()
+
+
+def send_stream(response: Any, send: Any, loop: asyncio.AbstractEventLoop) -> None:
+    """Part by part, each when the client has taken the one before."""
+
+    def put(message: dict[str, Any]) -> None:
+        asyncio.run_coroutine_threadsafe(send(message), loop).result()
+
+    put({"type": "http.response.start", "status": response.status_code, "headers": list(head(response))})
+    for part in response:
+        put({"type": "http.response.body", "body": part, "more_body": True})
+    put({"type": "http.response.body", "body": b""})
+
+
+def head(response: Any) -> Iterable[tuple[bytes, bytes]]:
+    for name, value in response.items():
+        yield name.encode("ascii"), value.encode("latin-1")
+    for cookie in response.cookies.values():
+        yield b"Set-Cookie", cookie.output(header="").strip().encode("ascii")
+
+
+async def busy(scope: Any, send: Any) -> None:
+    """Without Django, whose threads are all taken: JSON under /v1, a plain page elsewhere."""
+    error = errors.ServiceUnavailable("The site is busy or waits for its database. Try again.", retry_after=5)
+    headers, body = render(error)
+    if not scope["path"].startswith("/v1/"):
+        body = f"<!doctype html><title>HelixFlow</title><h1>One moment, please</h1><p>{error.message}</p>".encode()
+        own = {b"content-type": b"text/html; charset=utf-8", b"content-length": b"%d" % len(body)}
+        headers = [(name, own.get(name, value)) for name, value in headers]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,33 @@
+"""Views for test_threads.py."""
+
+import threading
+
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import path
+
+gate = threading.Event()
+
+
+def wait(request: HttpRequest) -> HttpResponse:
+    gate.wait(10)
+    return HttpResponse("waited")
+
+
+def quick(request: HttpRequest) -> HttpResponse:
+    response = HttpResponse(threading.current_thread().name)
+    response.set_cookie("crumb", "1")
+    return response
+
+
+def backend(request: HttpRequest) -> HttpResponse:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return HttpResponse(str(cursor.fetchone()[0]))
+
+
+def parts(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(str(number) for number in range(3))
+
+
+urlpatterns = [path("wait", wait), path("quick", quick), path("backend", backend), path("parts", parts)]
