@@ -18,6 +18,7 @@ class ApiKeyForm(ServiceForm):
     name = forms.CharField(
         max_length=api_keys.MAX_NAME,
         help_text="Where it is used, such as “Billing service”.",
+        error_messages={"required": "Give the key a name."},
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     environment = forms.ChoiceField(
