@@ -1,0 +1,209 @@
+"""The admin of accounts: a support tool. What a snapshot holds bumps the generation.
+
+Users sign up and are deactivated, organizations are disabled: neither is made or deleted here, since usage names them.
+Of a password nothing is shown, not even its algorithm and salt.
+"""
+# Django's admin classes are generic only in the stubs, hence the ignores of type-arg.
+
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import AdminPasswordChangeForm
+from django.contrib.auth.models import Group
+from django.db import transaction
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from accounts import admin_api_keys, generation, organizations, sessions  # noqa: F401  # admin_api_keys registers itself
+from accounts.models import Membership, Organization, TokenSession, User
+
+admin.site.unregister(Group)
+admin.site.site_header = admin.site.site_title = "HelixFlow"
+
+
+class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
+    model = Membership
+    extra = 0
+    autocomplete_fields = ("user", "organization")
+    readonly_fields = ("created_at",)
+
+
+class PasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]
+    """Ends the user's API sessions too; the web's end by Django's session hash."""
+
+    def save(self, commit: bool = True) -> User:
+        with transaction.atomic():
+            saved: User = super().save(commit)
+            sessions.end_all(user=self.user)
+        return saved
+
+
+class BumpsOrganizations(admin.ModelAdmin):  # type: ignore[type-arg]
+    """For admins with memberships inline: the organizations of each that changes learn of it."""
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        before = {saved.initial.get("organization") for saved in formset.forms if saved.has_changed()}
+        super().save_formset(request, form, formset, change)
+        changed = [*formset.new_objects, *(pair[0] for pair in formset.changed_objects), *formset.deleted_objects]
+        after = {row.organization_id for row in changed if isinstance(row, Membership)}
+        for organization_id in sorted((before | after) - {None}):
+            generation.bump(organization_id)
+
+
+@admin.register(User)
+class UserAdmin(BumpsOrganizations, DjangoUserAdmin):  # type: ignore[type-arg]
+    change_password_form = PasswordForm
+    list_display = ("username", "email", "name", "is_verified", "organization_count", "is_active", "last_login")
+    list_filter = ("is_active", "is_staff", ("email_verified_at", admin.EmptyFieldListFilter))
+    search_fields = ("username", "email", "name", "memberships__organization__name")
+    ordering = ("-date_joined",)
+    readonly_fields = (
+        "public_id",
+        "username",
+        "email",
+        "email_verified_at",
+        "password_link",
+        "last_login",
+        "date_joined",
+    )
+    filter_horizontal = ("user_permissions",)
+    fieldsets = (
+        (None, {"fields": ("public_id", "username", "email", "email_verified_at", "name", "password_link")}),
+        ("May", {"fields": ("is_active", "is_staff", "is_superuser", "user_permissions")}),
+        ("When", {"fields": ("last_login", "date_joined")}),
+    )
+    inlines = (MembershipInline,)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False
+
+    @admin.display(description="password")
+    def password_link(self, user: User) -> SafeString:
+        return format_html('<a href="{}">Set a new password</a>, which ends every session', "../password/")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        users: QuerySet[User] = super().get_queryset(request)
+        return users.annotate(organization_total=Count("memberships", distinct=True))
+
+    @admin.display(description="organizations", ordering="organization_total")
+    def organization_count(self, user: User) -> int:
+        return getattr(user, "organization_total", 0)
+
+    @admin.display(description="verified", boolean=True, ordering="email_verified_at")
+    def is_verified(self, user: User) -> bool:
+        return user.is_verified
+
+
+@admin.register(Organization)
+class OrganizationAdmin(BumpsOrganizations):
+    list_display = ("name", "public_id", "member_count", "key_count", "is_enabled", "created_at")
+    list_filter = (("disabled_at", admin.EmptyFieldListFilter),)
+    search_fields = ("name", "memberships__user__email", "memberships__user__username")
+    ordering = ("-created_at",)
+    readonly_fields = ("public_id", "generation", "disabled_at", "created_at")
+    fields = ("public_id", "name", "disabled_at", "generation", "created_at")
+    inlines = (MembershipInline,)
+    actions = ("disable", "enable")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Organization | None = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
+        rows: QuerySet[Organization] = super().get_queryset(request)
+        return rows.annotate(
+            member_total=Count("memberships", distinct=True), key_total=Count("api_keys", distinct=True)
+        )
+
+    def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        generation.bump(obj.id)
+
+    @admin.display(description="members", ordering="member_total")
+    def member_count(self, organization: Organization) -> int:
+        return getattr(organization, "member_total", 0)
+
+    @admin.display(description="API keys", ordering="key_total")
+    def key_count(self, organization: Organization) -> int:
+        return getattr(organization, "key_total", 0)
+
+    @admin.display(description="enabled", boolean=True, ordering="disabled_at")
+    def is_enabled(self, organization: Organization) -> bool:
+        return organization.disabled_at is None
+
+    @admin.action(description="Disable: refuse every key with 403", permissions=["change"])
+    def disable(self, request: HttpRequest, chosen: QuerySet[Organization]) -> None:
+        count = sum(organizations.disable(organization=organization) for organization in chosen)
+        self.message_user(request, f"{count} disabled.", messages.SUCCESS)
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, chosen: QuerySet[Organization]) -> None:
+        count = sum(organizations.enable(organization=organization) for organization in chosen)
+        self.message_user(request, f"{count} enabled.", messages.SUCCESS)
+
+
+@admin.register(Membership)
+class MembershipAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("user", "organization", "role", "created_at")
+    list_filter = ("role",)
+    list_select_related = ("user", "organization")
+    search_fields = ("user__email", "user__username", "organization__name")
+    autocomplete_fields = ("user", "organization")
+    readonly_fields = ("created_at",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> tuple[str, ...]:
+        """Whom it joins is fixed: another pair is another membership."""
+        return ("created_at",) if obj is None else ("user", "organization", "created_at")
+
+    def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        generation.bump(obj.organization_id)
+
+    def delete_model(self, request: HttpRequest, obj: Membership) -> None:
+        organization_id = obj.organization_id
+        super().delete_model(request, obj)
+        generation.bump(organization_id)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
+        with transaction.atomic():
+            organization_ids = sorted(set(queryset.values_list("organization_id", flat=True)))
+            super().delete_queryset(request, queryset)
+            for organization_id in organization_ids:
+                generation.bump(organization_id)
+
+
+@admin.register(TokenSession)
+class TokenSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "ended_at")
+    list_filter = (("ended_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("user",)
+    search_fields = ("user__email", "user__username", "address")
+    ordering = ("-last_used_at",)
+    fields: ClassVar = [*list_display]
+    actions = ("end",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: TokenSession | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: TokenSession | None = None) -> bool:
+        return False
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("accounts.change_tokensession")
+
+    @admin.action(description="End: its tokens are refused at once", permissions=["end"])
+    def end(self, request: HttpRequest, chosen: QuerySet[TokenSession]) -> None:
+        for session in chosen:
+            sessions.end(session_id=session.id)
+        self.message_user(request, f"{len(chosen)} ended.", messages.SUCCESS)
