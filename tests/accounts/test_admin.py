@@ -1,0 +1,151 @@
+"""The admin pages of users, organizations, memberships and API sessions."""
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from accounts import generation, sessions
+from accounts.models import Membership, Organization, Role, User
+from helixflow.lib import redis
+from tests.factories import PASSWORD
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def staff(db: None) -> User:
+    return User.objects.create_superuser("root", "root@example.com", PASSWORD)
+
+
+@pytest.fixture
+def admin_client(staff: User) -> Client:
+    client = Client()
+    client.force_login(staff)
+    return client
+
+
+def generation_of(organization: Organization) -> int:
+    return Organization.objects.values_list("generation", flat=True).get(id=organization.id)
+
+
+def inline(prefix: str, *rows: dict[str, object], existing: int = 0) -> dict[str, object]:
+    data: dict[str, object] = {f"{prefix}-TOTAL_FORMS": len(rows), f"{prefix}-INITIAL_FORMS": existing}
+    for number, row in enumerate(rows):
+        data |= {f"{prefix}-{number}-{name}": value for name, value in row.items()}
+    return data
+
+
+@pytest.mark.parametrize("model", ["user", "organization", "membership", "tokensession"])
+def test_lists_open_search_and_turn_strangers_away(admin_client: Client, member: User, model: str) -> None:
+    sessions.start(user=member)
+    url = reverse(f"admin:accounts_{model}_changelist")
+    page = admin_client.get(url, {"q": "member@example.com"}).content.decode()
+    assert "member@example.com" in page or "Acme" in page
+    assert Client().get(url).status_code == 302
+    plain = Client()
+    plain.force_login(member)
+    assert plain.get(url).status_code == 302
+
+
+def test_lists_take_the_same_number_of_queries_for_more_rows(
+    admin_client: Client, organization: Organization, django_assert_max_num_queries
+) -> None:
+    for number in range(5):
+        user = User.objects.create(username=f"u{number}", email=f"u{number}@example.com")
+        Membership.objects.create(organization=organization, user=user)
+        sessions_of = Organization.objects.create(name=f"Organization {number}")
+        Membership.objects.create(organization=sessions_of, user=user)
+    for model in ("user", "organization", "membership", "tokensession"):
+        with django_assert_max_num_queries(8):
+            assert admin_client.get(reverse(f"admin:accounts_{model}_changelist")).status_code == 200
+
+
+def test_a_user_page_shows_nothing_of_the_password(admin_client: Client, member: User) -> None:
+    page = admin_client.get(reverse("admin:accounts_user_change", args=[member.id])).content.decode()
+    assert member.public_id in page
+    assert "argon2" not in page
+    assert member.password.split("$")[-1] not in page
+
+
+def test_a_new_password_ends_the_api_sessions(admin_client: Client, member: User) -> None:
+    session = sessions.start(user=member)
+    url = reverse("admin:auth_user_password_change", args=[member.id])
+    admin_client.post(url, {"password1": "another secret 1", "password2": "another secret 1"})
+    member.refresh_from_db()
+    session.refresh_from_db()
+    assert member.check_password("another secret 1")
+    assert session.ended_at is not None
+
+
+def test_users_and_organizations_are_neither_made_nor_deleted(admin_client: Client, member: User, organization) -> None:
+    for model, row in (("user", member), ("organization", organization)):
+        assert admin_client.get(reverse(f"admin:accounts_{model}_add")).status_code == 403
+        assert admin_client.post(reverse(f"admin:accounts_{model}_delete", args=[row.id])).status_code == 403
+
+
+def test_disable_and_enable_reach_every_gateway(
+    admin_client: Client, organization: Organization, django_capture_on_commit_callbacks
+) -> None:
+    url = reverse("admin:accounts_organization_changelist")
+    for action, disabled, expected in (("disable", True, 2), ("disable", True, 2), ("enable", False, 3)):
+        with django_capture_on_commit_callbacks(execute=True):
+            admin_client.post(url, {"action": action, "_selected_action": [str(organization.id)]})
+        organization.refresh_from_db()
+        assert (organization.disabled_at is not None) is disabled
+        assert organization.generation == expected
+        assert redis.sync_client().get(generation.redis_key(organization.id)) == str(expected).encode()
+
+
+def test_renaming_an_organization_bumps_its_generation(admin_client: Client, organization: Organization) -> None:
+    url = reverse("admin:accounts_organization_change", args=[organization.id])
+    owner = organization.memberships.get()
+    rows = {"id": owner.id, "organization": organization.id, "user": owner.user_id, "role": Role.OWNER}
+    assert admin_client.post(url, {"name": "New"} | inline("memberships", rows, existing=1)).status_code == 302
+    organization.refresh_from_db()
+    assert (organization.name, organization.generation) == ("New", 2)
+
+
+def test_memberships_changed_on_a_users_page_bump_their_organizations(
+    admin_client: Client, organization: Organization, outsider: User
+) -> None:
+    own = outsider.memberships.get()
+    url = reverse("admin:accounts_user_change", args=[outsider.id])
+    first = {"id": own.id, "user": outsider.id, "organization": own.organization_id, "role": Role.OWNER, "DELETE": "on"}
+    second = {"user": outsider.id, "organization": organization.id, "role": Role.MEMBER}
+    data = {"name": "", "is_active": "on"} | inline("memberships", first, second, existing=1)
+    assert admin_client.post(url, data).status_code == 302
+    assert outsider.memberships.get().organization == organization
+    assert generation_of(organization) == 2
+    assert generation_of(own.organization) == 2
+
+
+def test_memberships_bump_on_their_own_pages(admin_client: Client, organization: Organization, member: User) -> None:
+    membership = member.memberships.get()
+    change = reverse("admin:accounts_membership_change", args=[membership.id])
+    assert admin_client.post(change, {"role": Role.ADMIN}).status_code == 302
+    assert generation_of(organization) == 2
+    delete = reverse("admin:accounts_membership_changelist")
+    chosen = {"action": "delete_selected", "_selected_action": [membership.id], "post": "yes"}
+    assert admin_client.post(delete, chosen).status_code == 302
+    assert not member.memberships.exists()
+    assert generation_of(organization) == 3
+
+
+def test_sessions_can_be_ended_and_nothing_else(admin_client: Client, member: User) -> None:
+    session = sessions.start(user=member)
+    url = reverse("admin:accounts_tokensession_changelist")
+    admin_client.post(url, {"action": "end", "_selected_action": [str(session.id)]})
+    session.refresh_from_db()
+    assert session.ended_at is not None
+    page = reverse("admin:accounts_tokensession_change", args=[session.id])
+    assert admin_client.get(page).status_code == 200
+    assert admin_client.post(page, {"ended_at": ""}).status_code == 403
+    assert admin_client.get(reverse("admin:accounts_tokensession_add")).status_code == 403
+
+
+def test_the_admins_own_login_is_throttled(client: Client, db: None) -> None:
+    for _ in range(10):
+        client.post("/admin/login/", {"username": "root", "password": "wrong"})
+    response = client.post("/admin/login/", {"username": "root", "password": PASSWORD})
+    assert response.status_code == 429
+    assert client.get("/admin").headers["Location"] == "/admin/"
