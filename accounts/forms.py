@@ -41,6 +41,14 @@ class ServiceForm(forms.Form):
             self.add_error(None, refused.message)
 
 
+class UserForm(ServiceForm):
+    """About someone who exists already."""
+
+    def __init__(self, user: User, data: Any = None, **kwargs: Any) -> None:
+        self.user = user
+        super().__init__(data, **kwargs)
+
+
 class SignupForm(ServiceForm):
     email = email_field(autofocus=True)
     password = password_field("Password", "new-password", NEW_PASSWORD_HINT)
@@ -61,12 +69,8 @@ class ForgottenPasswordForm(forms.Form):
     email = email_field(autofocus=True)
 
 
-class NewPasswordForm(forms.Form):
+class NewPasswordForm(UserForm):
     password = password_field("New password", "new-password", NEW_PASSWORD_HINT)
-
-    def __init__(self, user: User, data: Any = None, **kwargs: Any) -> None:
-        self.user = user
-        super().__init__(data, **kwargs)
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
@@ -80,14 +84,10 @@ class NameForm(forms.Form):
     )
 
 
-class ConfirmedForm(ServiceForm):
+class ConfirmedForm(UserForm):
     """Asks again for the password of whoever sits at the screen."""
 
     current_password = password_field("Current password", "current-password")
-
-    def __init__(self, user: User, data: Any = None, **kwargs: Any) -> None:
-        self.user = user
-        super().__init__(data, **kwargs)
 
     def clean_current_password(self) -> str:
         password: str = self.cleaned_data["current_password"]

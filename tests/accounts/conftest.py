@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.core.mail import EmailMessage
-from django.http import HttpResponse
 from django.test import Client
 from kombu.exceptions import OperationalError
 
 from helixflow.celery import app
 
-Post = Callable[..., HttpResponse]
+Post = Callable[..., Any]  # Django's test response, with json()
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_it_expires_after_an_hour_with_thirty_seconds_of_leeway(
 
 def test_an_ended_session_an_inactive_user_and_a_new_password_count_at_once(owner: User, session: TokenSession) -> None:
     def works(session: TokenSession) -> bool:
-        return get(f"Bearer {jwt.access_token(session)}").status_code == 200
+        return bool(get(f"Bearer {jwt.access_token(session)}").status_code == 200)
 
     assert works(session)
     sessions.end(session_id=session.id)

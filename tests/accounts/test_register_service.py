@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 
 from accounts import services
@@ -54,7 +56,7 @@ def test_it_accepts_the_password_the_reference_prints() -> None:
 
 def test_losing_a_race_is_the_same_error_and_leaves_nothing(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
     look = services._taken
-    answers = iter([{}])  # the first look sees nobody, as if the other had not committed yet
+    answers: Iterator[dict[str, str]] = iter([{}])  # the first look sees nobody, as if the other had not committed yet
     monkeypatch.setattr(services, "_taken", lambda user: next(answers, look(user)))
     with pytest.raises(InvalidRequest) as refused:
         register("owner@example.com", "owner@example.com")
