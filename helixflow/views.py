@@ -1,5 +1,6 @@
 """Pages and endpoints of the platform itself: health, error pages, unknown paths."""
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 
@@ -23,6 +24,8 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    if isinstance(exception, RequestDataTooBig):
+        return error_response(request, errors.BodyTooLarge("What you sent is too large."))
     return error_response(request, errors.InvalidRequest("The request could not be understood."))
 
 
