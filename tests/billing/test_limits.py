@@ -133,7 +133,7 @@ def test_a_flushed_redis_counts_as_stale_and_is_told_the_generation_again(token)
     snapshot = asyncio.run(limits.admit(token))[0]
     redis.sync_client().flushdb()
     asyncio.run(limits.admit(token))
-    assert int(redis.sync_client().get(snapshot.generation_key)) == snapshot.generation
+    assert int(redis.sync_client().get(snapshot.generation_key) or 0) == snapshot.generation
 
 
 def test_a_key_with_a_wrong_checksum_never_reaches_the_database(django_assert_num_queries):

@@ -120,7 +120,7 @@ def test_a_bad_key_is_its_authentication_error(client):
     with pytest.raises(openai.AuthenticationError) as error:
         client.with_options(api_key="hflow_wrong").chat.completions.create(model=MODEL, messages=MESSAGES)
     assert error.value.code == "invalid_api_key"
-    assert error.value.request_id.startswith("req_")
+    assert str(error.value.request_id).startswith("req_")
 
 
 def test_an_unknown_model_is_its_not_found_error(client):
