@@ -50,7 +50,8 @@ def highlight(code: str, language: str) -> SafeString:
     pattern = LANGUAGES.get(language)
     if pattern is None:
         return mark_safe(escape(code))  # noqa: S308  # escaped
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for match in pattern.finditer(code):
         parts.append(escape(code[end : match.start()]))
         parts.append(f'<span class="{match.lastgroup}">{escape(match.group())}</span>')
