@@ -45,11 +45,12 @@ class Services:
         if self._result is not None and time.monotonic() - self._checked_at < FRESH_S:
             return self._result
         loop = asyncio.get_running_loop()
-        if self._task is None or self._task.done() or self._task.get_loop() is not loop:
-            self._task = loop.create_task(self._check())
-        done, _ = await asyncio.wait([self._task], timeout=wait_s)
+        task = self._task
+        if task is None or task.done() or task.get_loop() is not loop:  # pages ask from loops of their own
+            task = self._task = loop.create_task(self._check())
+        done, _ = await asyncio.wait([task], timeout=wait_s)
         if done:
-            return self._task.result()
+            return task.result()
         return self._result or dict.fromkeys(self._checks, "unknown")
 
     async def _check(self) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """Browsers of other origins: only those named, only under /v1, and nothing at all by default."""
 
+import sys
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from helixflow import cors
-from tests.helixflow.serving import get, post
+from tests.helixflow.serving import get, post, started
 
 ORIGIN = "https://app.example.com"
 
@@ -107,3 +109,11 @@ def test_what_is_no_origin_is_refused_by_the_variables_name(bad):
 def test_the_star_stands_alone():
     with pytest.raises(ImproperlyConfigured, match="HELIXFLOW_CORS_ORIGINS"):
         cors.check(["*", ORIGIN])
+
+
+def test_the_server_refuses_nonsense_in_one_line(stores):
+    command = [sys.executable, "manage.py", "web", "--workers", "1", "--port", "0"]
+    with pytest.raises(AssertionError) as told, started(command, stores | {"HELIXFLOW_CORS_ORIGINS": "example.com"}):
+        pass
+    assert str(told.value).startswith("CommandError: HELIXFLOW_CORS_ORIGINS")
+    assert "Traceback" not in str(told.value)

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -21,13 +22,17 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=settings.WEB_PROCESSES)
 
     def handle(self, *args: Any, host: str, port: int, workers: int, **kwargs: Any) -> None:
+        if workers < 1:
+            raise CommandError("There must be at least one worker.")
         if not settings.DEBUG and not (settings.STATIC_ROOT / "staticfiles.json").exists():
             call_command("collectstatic", interactive=False, verbosity=0)  # no page renders without it
         options = server.Options(host=host, port=port, workers=workers, grace_s=settings.SHUTDOWN_GRACE_S)
         try:
             code = server.run(settings.ASGI_APPLICATION.replace(".application", ":application"), options)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from None
         except OSError as error:
-            raise CommandError(f"Cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from None
+            raise CommandError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # threads that wait for a hung PostgreSQL must not hold up the end
