@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from accounts import auth, keys
 from helixflow.lib import crypto, errors
 
-KEY = keys.generate()
+KEY = "hflow_0eQtWbzSaAt5a9XncNGx52xB0dVhOjzR48XnFNs9DHX4AKDap"  # fixed: it goes into names of tests
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0.c2lnbmF0dXJl"
 
 
