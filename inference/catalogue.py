@@ -16,6 +16,7 @@ from django.db import close_old_connections, transaction
 from helixflow.lib import crypto, errors, redis
 from inference.models import Deployment as DeploymentRow
 from inference.models import Model as ModelRow
+from inference.models import ProviderKind
 from inference.upstream import Origin, header_lines
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Deployment:
     weight: int
     # Its server stops work for a client that leaves only if the answer is a stream (llama.cpp).
     stream_always: bool
+    renames_max_tokens: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def _deployment(row: DeploymentRow) -> Deployment:
         priority=row.priority,
         weight=row.weight,
         stream_always=row.provider.stream_always,
+        renames_max_tokens=row.provider.kind == ProviderKind.OPENAI,
     )
 
 

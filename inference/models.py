@@ -14,13 +14,14 @@ valid_name = RegexValidator(r"\A[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z", "Letters, dig
 
 
 class ProviderKind(models.TextChoices):
-    OPENAI = "openai", "OpenAI-compatible"
+    COMPATIBLE = "compatible", "OpenAI-compatible (vLLM, llama.cpp, Ollama, …)"
+    OPENAI = "openai", "OpenAI"
 
 
 class Provider(models.Model):
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     name = models.CharField(max_length=100, unique=True, validators=[valid_name])
-    kind = models.CharField(max_length=20, choices=ProviderKind, default=ProviderKind.OPENAI)
+    kind = models.CharField(max_length=20, choices=ProviderKind, default=ProviderKind.COMPATIBLE)
     # No URLField: it refuses the single-label hosts of container networks. inference.upstream.Origin checks it.
     base_url = models.CharField("base URL", max_length=300, help_text="Up to and including /v1.")
     sealed_api_key = models.TextField(blank=True, editable=False)  # encrypted: helixflow.lib.crypto
@@ -68,7 +69,7 @@ class Deployment(models.Model):
     """One way to reach a model. Lower priority numbers are tried first; weights share the traffic within one."""
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
-    name = models.CharField(max_length=100, unique=True, validators=[valid_name], help_text="X-HelixFlow-Upstream.")
+    name = models.CharField(max_length=100, validators=[valid_name], help_text="Shown as X-HelixFlow-Upstream.")
     model = models.ForeignKey(Model, models.CASCADE, related_name="deployments")
     provider = models.ForeignKey(Provider, models.CASCADE, related_name="deployments")
     upstream_model = models.CharField(max_length=200, help_text="What the provider calls the model.")
@@ -78,6 +79,9 @@ class Deployment(models.Model):
 
     class Meta:
         ordering: ClassVar = ["model", "priority", "name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["model", "name"], name="deployment_name_unique_in_model"),
+        ]
 
     def __str__(self) -> str:
         return self.name

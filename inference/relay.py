@@ -69,7 +69,12 @@ class Call:
     attempts: list[Attempt] = field(default_factory=list)
 
     def encode(self, deployment: Deployment, *, stream: bool) -> bytes:
-        return schemas.encode_chat_request(self.request, upstream_model=deployment.upstream_model, stream=stream)
+        return schemas.encode_chat_request(
+            self.request,
+            upstream_model=deployment.upstream_model,
+            stream=stream,
+            renames_max_tokens=deployment.renames_max_tokens,
+        )
 
     def rewriter(self) -> ChunkRewriter:
         return ChunkRewriter(

@@ -118,10 +118,14 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     return request
 
 
-def encode_chat_request(request: ChatRequest, *, upstream_model: str, stream: bool) -> bytes:
+def encode_chat_request(
+    request: ChatRequest, *, upstream_model: str, stream: bool, renames_max_tokens: bool = False
+) -> bytes:
     """Our own encoding of a validated body. Usage is asked of every stream, whether or not the caller wants to see it.
 
     ``stream`` says what the upstream is to do, which may differ from what the caller asked of us.
+    ``renames_max_tokens`` sends the limit as ``max_completion_tokens`` alone: OpenAI's reasoning models refuse the
+    other name, and its older ones take this one.
     """
     wire = msgspec.structs.replace(request, model=upstream_model, stream=stream or None, stream_options=None)
     if stream:
@@ -132,6 +136,8 @@ def encode_chat_request(request: ChatRequest, *, upstream_model: str, stream: bo
         wire.max_tokens = None
     elif wire.max_tokens is None:
         wire.max_tokens = DEFAULT_MAX_TOKENS
+    if renames_max_tokens and wire.max_completion_tokens is None:
+        wire.max_completion_tokens, wire.max_tokens = wire.max_tokens, None
     return _encode(wire)
 
 

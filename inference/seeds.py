@@ -12,7 +12,7 @@ from typing import Final
 
 from helixflow.lib import crypto
 from inference.catalogue import announce_change
-from inference.models import Deployment, Model, Provider
+from inference.models import Deployment, Model, Provider, ProviderKind
 
 NAMESPACE: Final = uuid.UUID("5f1d2c5e-6f0b-5c7e-9d0c-5b1c8f2b7a43")
 EMBEDDED: Final = "embedded"
@@ -78,6 +78,7 @@ def seed_openai(api_key: str) -> None:
     provider = _provider(OPENAI, OPENAI_URL)
     if provider is None:
         return
+    provider.kind = ProviderKind.OPENAI
     if not provider.sealed_api_key:  # new, or switched off above: one that an operator switched off has its key
         provider.enabled = True
     _keep_key(provider, api_key)
@@ -107,11 +108,11 @@ def seed_embedded(embedded: Embedded | None) -> None:
 
 def _stand_in(seed: Seed, provider: Provider, upstream: str) -> None:
     """The embedded model answers to ``seed``'s name for as long as no real deployment does."""
-    name = f"{EMBEDDED}/{upstream}-as-{seed.name}"
+    name = f"{EMBEDDED}/{upstream}"
     model = _model(seed)
     real = model.deployments.filter(enabled=True, provider__enabled=True).exclude(provider=provider)
     if real.exists():
-        Deployment.objects.filter(id=row_id("deployment", name)).delete()
+        Deployment.objects.filter(id=row_id("deployment", f"{seed.name}:{name}")).delete()
     else:
         _deploy(name, model, provider, upstream_model=upstream)
 
@@ -141,9 +142,9 @@ def _model(seed: Seed) -> Model:
 def _deploy(name: str, model: Model, provider: Provider, *, upstream_model: str) -> None:
     Deployment.objects.get_or_create(
         name=name,
+        model=model,
         defaults={
-            "id": row_id("deployment", name),
-            "model": model,
+            "id": row_id("deployment", f"{model.name}:{name}"),
             "provider": provider,
             "upstream_model": upstream_model,
         },

@@ -63,8 +63,6 @@ def test_chat_with_every_other_documented_parameter_the_model_knows(client):
         max_completion_tokens=8,
         n=1,
         seed=7,
-        logprobs=True,
-        top_logprobs=2,
         logit_bias={"50": -5},
         response_format={"type": "text"},
         metadata={"team": "docs"},
@@ -77,7 +75,13 @@ def test_chat_with_every_other_documented_parameter_the_model_knows(client):
         tool_choice="none",
     )
     assert completion.usage.completion_tokens <= 8
-    assert completion.choices[0].logprobs.content
+
+
+def test_logprobs(client):
+    completion = client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, max_tokens=4, logprobs=True, top_logprobs=2
+    )
+    assert len(completion.choices[0].logprobs.content[0].top_logprobs) == 2
 
 
 def test_json_schema(client):

@@ -426,3 +426,10 @@ def test_last_use_is_recorded_at_shutdown_at_the_latest(plane, deployment, token
     plane.chat(token)
     plane.gateway._record_uses()
     assert organization.api_keys.get().last_used_at is not None
+
+
+def test_openai_itself_gets_the_limit_by_its_newer_name(plane, token, upstream):
+    deploy(upstream, kind="openai")
+    plane.chat(token)
+    assert "max_tokens" not in upstream.last.json
+    assert upstream.last.json["max_completion_tokens"] == 150
