@@ -6,7 +6,7 @@ import uuid
 from datetime import timedelta
 from typing import Any, Final
 
-from celery import shared_task
+from celery import current_app, shared_task
 from celery.app.task import Task
 from django.contrib.sessions.models import Session
 from django.utils import timezone
@@ -17,6 +17,13 @@ from accounts.models import TokenSession, User
 
 logger = logging.getLogger(__name__)
 KEEP_ENDED_SESSIONS: Final = timedelta(days=30)
+_QUICK: Final = {
+    "socket_timeout": 2,
+    "socket_connect_timeout": 2,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
+}
 # About ten minutes of tries. No wait over 60 s: a longer one outlives the broker's visibility timeout.
 _mail_task = shared_task(
     autoretry_for=(OSError, smtplib.SMTPException), max_retries=12, retry_backoff=2, retry_backoff_max=60
@@ -26,7 +33,9 @@ _mail_task = shared_task(
 def enqueue(task: "Task[..., Any]", *args: str) -> bool:
     """Hand a mail to the worker; False with the broker down. The caller decides whether that matters."""
     try:
-        task.apply_async(args, retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0})
+        # A connection of its own: the workers' socket timeout is far too long for somebody who waits for a page.
+        with current_app.connection_for_write(transport_options=_QUICK) as connection:
+            task.apply_async(args, connection=connection, retry=False)  # type: ignore[call-arg]  # missing in the stubs
     except OperationalError:
         logger.exception("%s not queued", task.name)
         return False

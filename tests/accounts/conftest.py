@@ -8,7 +8,6 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMessage
 from django.test import Client
-from kombu.exceptions import OperationalError
 
 from helixflow.celery import app
 
@@ -25,12 +24,12 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmailMessage]]:
 
 
 @pytest.fixture
-def broker_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise OperationalError("connection refused")
-
+def broker_down(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("django.db.transaction.on_commit", lambda function, *_, **__: function())
-    monkeypatch.setattr("celery.app.task.Task.apply_async", refuse)
+    address = app.conf.broker_write_url
+    app.conf.broker_write_url = "redis://127.0.0.1:1/0"  # answers nobody
+    yield
+    app.conf.broker_write_url = address
 
 
 @pytest.fixture
