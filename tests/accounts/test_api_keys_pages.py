@@ -8,7 +8,6 @@ from django.utils import timezone
 
 from accounts import access, api_keys, auth, keys
 from accounts.models import ApiKey, Role
-from helixflow.lib import ids
 from tests import factories
 
 URL = "/dashboard/api-keys"
@@ -63,7 +62,7 @@ def test_another_organizations_key_is_404(outsider, key, path, method):
     assert (key.name, key.revoked_at, key.rotated_to) == ("CI", None, None)
 
 
-@pytest.mark.parametrize("bad", ["x", "key_" + "0" * 22, ids.new_id(ids.ORGANIZATION), "%00", "%F0%9F%94%91"])
+@pytest.mark.parametrize("bad", ["x", "key_" + "0" * 22, "org-" + "0" * 22, "%00", "%F0%9F%94%91"])
 def test_odd_ids_are_404(owner, organization, bad):
     assert signed_in(owner).get(f"{URL}/{bad}").status_code == 404
 
