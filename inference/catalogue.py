@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
+from django.db import Error as DatabaseError
 from django.db import close_old_connections, transaction
 
 from helixflow.lib import crypto, errors, redis
@@ -129,20 +130,30 @@ class _Keeper:
         self._lock = threading.Lock()
 
     def refresh(self) -> None:
-        """Look at the version, and read again if it moved or the last reading is old. Errors leave the old one."""
-        with self._lock:
-            now = time.monotonic()
-            if self.catalogue is not None and now - self._checked_at < CHECK_EVERY_S:
-                return
-            self._checked_at = now
-            try:
-                version = redis.sync_client().get(VERSION_KEY)
-            except redis.RedisError:
-                version = self._version
-            if self.catalogue is None or version != self._version or now - self._read_at > READ_EVERY_S:
-                self.catalogue = read()
-                self._version = version
-                self._read_at = now
+        """Look at the version, and read again if it moved or the last reading is old. Raises django.db.Error.
+
+        Whoever has a catalogue doesn't wait for a thread that is looking already: PostgreSQL may be hung.
+        """
+        if not self._lock.acquire(blocking=self.catalogue is None):
+            return
+        try:
+            self._look()
+        finally:
+            self._lock.release()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self.catalogue is not None and now - self._checked_at < CHECK_EVERY_S:
+            return
+        self._checked_at = now
+        try:
+            version = redis.sync_client().get(VERSION_KEY)
+        except redis.RedisError:
+            version = self._version
+        if self.catalogue is None or version != self._version or now - self._read_at > READ_EVERY_S:
+            self.catalogue = read()
+            self._version = version
+            self._read_at = now
 
     def forget(self) -> None:
         self.catalogue = None
@@ -153,7 +164,12 @@ keeper = _Keeper()
 
 def current() -> Catalogue:
     """For Django's threads. Raises django.db.Error if it was never read and PostgreSQL is down."""
-    keeper.refresh()
+    try:
+        keeper.refresh()
+    except DatabaseError:
+        if keeper.catalogue is None:
+            raise
+        logger.warning("the catalogue could not be read; the one that is known stays")
     if keeper.catalogue is None:
         raise errors.ServiceUnavailable
     return keeper.catalogue

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -271,6 +272,28 @@ def test_a_key_of_an_old_pepper_still_works(organization, owner, gpt, settings):
     settings.KEY_PEPPERS = ["a newer pepper"]
     snapshots.cache.clear()
     assert caller(token).get(URL).status_code == 401
+
+
+def test_a_known_catalogue_outlives_postgresql(token, gpt, monkeypatch):
+    client = caller(token)
+    assert client.get(URL).status_code == 200
+    monkeypatch.setattr(catalogue, "read", fail)
+    monkeypatch.setattr(catalogue.keeper, "_read_at", float("-inf"))
+    monkeypatch.setattr(catalogue.keeper, "_checked_at", float("-inf"))
+    response = client.get(URL)
+    assert [model["id"] for model in response.json()["data"]] == ["gpt-3.5-turbo"]
+
+
+def test_without_postgresql_a_cold_process_says_503(token, gpt, monkeypatch):
+    monkeypatch.setattr(catalogue, "read", fail)
+    response = caller(token).get(URL)
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "service_unavailable"
+    assert int(response["Retry-After"]) >= 1
+
+
+def fail() -> None:
+    raise OperationalError("the server closed the connection")
 
 
 def test_a_disabled_organization_is_403(organization, token, gpt):
