@@ -1,12 +1,23 @@
 """Makes the rows tests need, in one line each."""
 
+from functools import cache
+
+from django.contrib.auth.hashers import make_password
+
 from accounts.models import Membership, Organization, Role, User
 
 PASSWORD = "correct horse 42"  # every test user's
 
 
+@cache
+def _password_hash() -> str:
+    """Hashed once a process: Argon2 is slow by intent."""
+    return make_password(PASSWORD)
+
+
 def user(name: str, *, organization: Organization | None = None, role: str = Role.MEMBER) -> User:
-    made = User.objects.create_user(username=f"{name}@example.com", email=f"{name}@example.com", password=PASSWORD)
+    address = f"{name}@example.com"
+    made = User.objects.create(username=address, email=address, password=_password_hash())
     if organization is not None:
         Membership.objects.create(organization=organization, user=made, role=role)
     return made
