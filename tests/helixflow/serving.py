@@ -205,9 +205,14 @@ def wait_for(condition, *, seconds: float = 15) -> float:
 
 @contextmanager
 def server(app: str = APP, *, workers: int = 1, grace_s: float = 1, **limits: Any) -> Iterator[Served]:
-    options = json.dumps({"workers": workers, "grace_s": grace_s, "limits": limits})
-    with started([sys.executable, "-m", "tests.helixflow.serving", app, options]) as served:
+    with started(server_command(app, workers=workers, grace_s=grace_s, **limits)) as served:
+        wait_for(lambda: "".join(served.log).count("Application startup complete") == workers)
         yield served
+
+
+def server_command(app: str = APP, *, workers: int = 1, grace_s: float = 1, **limits: Any) -> list[str]:
+    options = json.dumps({"workers": workers, "grace_s": grace_s, "limits": limits})
+    return [sys.executable, "-m", "tests.helixflow.serving", app, options]
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """The processes: workers that are replaced, a parent that leaves nobody behind, and an orderly end."""
 
 import os
+import shlex
 import signal
 import socket
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.helixflow.serving import Served, get, post, server, started, wait_for
+from tests.helixflow.serving import Served, get, post, server, server_command, started, wait_for
 
 
 def workers(served: Served) -> set[int]:
@@ -149,6 +151,20 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_end():
         time.sleep(0.2)
         assert web.stop(seconds=10) == 0
         wait_for(lambda: settled(web) == 1)
+
+
+def test_connections_that_would_starve_upstreams_of_descriptors_are_answered_503():
+    """With 200 descriptors a worker holds 36 connections."""
+    command = shlex.join(server_command())
+    with started(["sh", "-c", f"ulimit -n 200; exec {command}"]) as web, ExitStack() as crowd:
+        held = [crowd.enter_context(web.connect()) for _ in range(36)]
+        with web.connect() as late:
+            answer = late.answer()
+            assert (answer.status, answer.json()["error"]["code"]) == (503, "service_unavailable")
+        held[0].send(get("/"))
+        assert held[0].answer().status == 200
+        held.pop().socket.close()
+        wait_for(lambda: web.get("/").status == 200)
 
 
 def test_an_application_that_does_not_start_ends_the_server_with_its_reason():
