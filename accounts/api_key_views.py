@@ -35,6 +35,7 @@ def key_list(request: HttpRequest) -> HttpResponse:
     shown, following = paging.page(keys if every else keys.usable(), prefix=ids.API_KEY, cursor=cursor, limit=PAGE)
     show = "all" if every else "active"
     context = {
+        "memberships": access.memberships(membership.user),
         "keys": shown,
         "every": every,
         "older": f"show={show}&cursor={following}" if following else "",

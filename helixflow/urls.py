@@ -23,6 +23,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("accounts.urls")),
     path("", include("accounts.api_key_views")),
+    path("", include("accounts.organization_views")),
     path("v1/", include("accounts.api.urls")),
     path("v1/", include("inference.api")),
     re_path(r"^v1(/|$)", views.not_found),

@@ -11,6 +11,7 @@ from accounts.models import ApiKey, Role
 from tests import factories
 
 URL = "/dashboard/api-keys"
+CHOICE = "/dashboard/organization"
 EVIL = "<script>alert(1)</script>\"'>{{7*7}}"
 FORM = {"name": "CI", "environment": "development", "expires_at": "", "models": ""}
 
@@ -205,7 +206,7 @@ def test_the_list_is_paged_by_key(owner, organization, monkeypatch, django_asser
         api_keys.create(organization=organization, user=owner, name=f"key-number-{n}")
     client, url, seen = signed_in(owner), URL, []
     while url:
-        with django_assert_max_num_queries(5):
+        with django_assert_max_num_queries(6):
             page = client.get(url).content.decode()
         seen.append(re.findall(r"key-number-(\d)</a>", page))
         following = re.search(r'rel="next" href="\?([^"]+)"', page)
@@ -301,13 +302,28 @@ def test_a_disabled_organization_can_look_and_not_touch(owner, organization, key
 def test_of_several_organizations_the_chosen_one_is_shown(owner, organization, key):
     second = factories.organization(owner=owner, name="Second")
     client = signed_in(owner)
-    session = client.session
-    access.choose_organization(owner, session, second.public_id)
-    session.save()
+    assert f'value="{second.public_id}"' in client.get(URL).content.decode()
+    assert "keys of Second" in text_of(client.post(CHOICE, {"organization": second.public_id}, follow=True))
     assert client.get(f"{URL}/{key.public_id}").status_code == 404
-    assert "Second" in text_of(client.get(URL))
     second.memberships.all().delete()
     assert client.get(f"{URL}/{key.public_id}").status_code == 200
+
+
+def test_there_is_nothing_to_choose_in_one_organization(owner, organization):
+    assert CHOICE not in signed_in(owner).get(URL).content.decode()
+
+
+@pytest.mark.parametrize("choice", ["", "org-" + "0" * 22, "Acme", "%00"])
+def test_no_other_organization_can_be_chosen(outsider, organization, choice):
+    client = signed_in(outsider)
+    assert client.post(CHOICE, {"organization": organization.public_id}).status_code == 404
+    assert client.post(CHOICE, {"organization": choice}).status_code == 404
+    assert access.SESSION_CHOICE not in client.session
+    assert client.get(CHOICE).status_code == 405
+
+
+def test_choosing_requires_a_login(client, organization):
+    assert client.post(CHOICE, {"organization": organization.public_id}).status_code == 302
 
 
 def test_someone_without_an_organization_is_told(db):
