@@ -25,7 +25,8 @@ def password_field(label: str, autocomplete: str, hint: str = "") -> forms.CharF
 def email_field(label: str = "E-mail address", **attributes: Any) -> forms.EmailField:
     # As long as a username, because on these pages the address is the username too.
     widget = forms.EmailInput(attrs={"autocomplete": "email", **attributes})
-    return forms.EmailField(label=label, max_length=USERNAME_MAXIMUM, widget=widget)
+    errors = {"invalid": "Enter a valid e-mail address."}
+    return forms.EmailField(label=label, max_length=USERNAME_MAXIMUM, widget=widget, error_messages=errors)
 
 
 NEW_PASSWORD_HINT = "At least 8 characters."  # noqa: S105  # no password

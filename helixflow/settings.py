@@ -190,6 +190,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["helixflow.lib.drf.StrictJSONParser"],
     "EXCEPTION_HANDLER": "helixflow.lib.drf.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS would describe the views in a shape of DRF's own
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "helixflow.lib.drf.AlwaysJSON",
 }
 

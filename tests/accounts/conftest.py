@@ -24,12 +24,9 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmailMessage]]:
 
 
 @pytest.fixture
-def broker_down(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def broker_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django.db.transaction.on_commit", lambda function, *_, **__: function())
-    address = app.conf.broker_write_url
-    app.conf.broker_write_url = "redis://127.0.0.1:1/0"  # answers nobody
-    yield
-    app.conf.broker_write_url = address
+    monkeypatch.setenv("CELERY_BROKER_WRITE_URL", "redis://127.0.0.1:1/0")  # answers nobody
 
 
 @pytest.fixture

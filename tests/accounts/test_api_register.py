@@ -110,7 +110,7 @@ def test_only_json_is_taken(client: Client) -> None:
         assert response.json()["error"]["code"] == "invalid_request"
 
 
-@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete", "options"])
 def test_other_methods_are_405_in_json(client: Client, method: str) -> None:
     response = getattr(client, method)(URL)
     assert response.status_code == 405

@@ -82,7 +82,7 @@ class TestEmail:
         ("change", "message"),
         [
             ({"email": "OUTSIDER@example.com"}, "already has an account"),
-            ({"email": "nonsense"}, "valid email"),
+            ({"email": "nonsense"}, "valid e-mail"),
             ({"email": ""}, "required"),
             ({"current_password": "wrong"}, "not your current password"),
             ({"current_password": ""}, "required"),

@@ -41,7 +41,7 @@ def test_sent_twice_it_says_that_the_account_exists(client: Client) -> None:
     ("change", "message"),
     [
         ({"email": "OWNER@Example.com"}, "already has an account"),
-        ({"email": "nonsense"}, "valid email"),
+        ({"email": "nonsense"}, "valid e-mail"),
         ({"email": ""}, "required"),
         ({"email": "a" * 150 + "@example.com"}, "at most 150 characters"),
         ({"email": "a\0b@example.com"}, "Null characters"),
