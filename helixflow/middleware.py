@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, HttpResponseNotAllowed
 from redis import RedisError
 
 from helixflow.lib import ids, log
-from helixflow.lib.errors import HelixError, ServiceUnavailable
+from helixflow.lib.errors import HelixError, MethodNotAllowed, ServiceUnavailable
 from helixflow.views import error_response
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -53,13 +53,17 @@ class ErrorMiddleware:
     """PostgreSQL or Redis out of reach is a 503 with Retry-After, as a page or as JSON, never a 500.
 
     A HelixError of a page (``accounts.access``) is rendered as itself; those of the API end in ``helixflow.lib.drf``.
+    Django's decorators answer a wrong method with an empty 405: it gets a page too.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return self.get_response(request)
+        response = self.get_response(request)
+        if isinstance(response, HttpResponseNotAllowed) and not response.content:
+            return error_response(request, MethodNotAllowed(allowed=tuple(response["Allow"].split(", "))))
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         if isinstance(exception, HelixError):

@@ -30,7 +30,9 @@ SNIPPETS = (("curl", "curl"), ("python", "Python"), ("javascript", "JavaScript")
 def icon(name: str) -> SafeString:
     """An icon of ``helixflow.icons``, for the eye only: the text beside it, or an aria-label, says the same."""
     return format_html(
-        '<svg class="icon" viewBox="0 0 20 20" aria-hidden="true" focusable="false"><path d="{}"/></svg>', ICONS[name]
+        '<svg class="icon" width="20" height="20" viewBox="0 0 20 20" fill="none" stroke="currentColor" '
+        'aria-hidden="true" focusable="false"><path d="{}"/></svg>',
+        ICONS[name],
     )
 
 

@@ -1,0 +1,241 @@
+"""How pages look and behave in a real browser: accessible, still, of this site alone, in both themes and on a phone.
+
+The ``page`` fixture fails a test on any console error, violations of the Content-Security-Policy among them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+from django.test import Client
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
+
+from accounts import api_keys
+from accounts.models import User
+from billing.seeds import seed_plans
+from tests import factories
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+AXE = (Path(__file__).parents[1] / "vendor" / "axe.min.js").read_text()
+PUBLIC = ("/", "/docs", "/docs/api", "/status", "/support", "/login", "/signup", "/password/forgot")
+PRIVATE = ("/dashboard", "/dashboard/models", "/dashboard/api-keys", "/dashboard/api-keys/new", "/dashboard/profile")
+
+FIND_VIOLATIONS = """async () => {
+  const found = await axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] });
+  return found.violations
+    .filter((violation) => ["serious", "critical"].includes(violation.impact))
+    .map((violation) => [violation.id, ...violation.nodes.map((node) => node.failureSummary + " " + node.html)]);
+}"""
+FIND_SMALL_TARGETS = """() =>
+  [...document.querySelectorAll("button, summary, select, input:not([type=hidden]), .button, .menu__item, nav a")]
+    .filter((element) => element.checkVisibility())
+    .filter((element) => Math.max(element.offsetHeight, element.closest("label, .choice")?.offsetHeight ?? 0) < 44)
+    .map((element) => element.outerHTML)"""
+WATCH_SHIFTS = """
+  window.shift = 0;
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+  }).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+@pytest.fixture
+def user(live_server: Any) -> User:
+    seed_plans()
+    user = factories.user("ada")
+    organization = factories.organization(owner=user)
+    for name in ("Website", "Nightly evaluation"):
+        api_keys.create(organization=organization, user=user, name=name, environment="production")
+    return user
+
+
+@pytest.fixture
+def site(live_server: Any, user: User) -> str:
+    return str(live_server.url)
+
+
+def sign_in(context: BrowserContext, user: User, site: str) -> None:
+    client = Client()
+    client.force_login(user)
+    name = settings.SESSION_COOKIE_NAME
+    context.add_cookies([{"name": name, "value": client.cookies[name].value, "url": site}])
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    yield context
+    context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("signed_in", [False, True])
+def test_axe_finds_nothing_serious(
+    page: Page, context: BrowserContext, site: str, user: User, signed_in: bool, theme: Any
+) -> None:
+    if signed_in:
+        sign_in(context, user, site)
+    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    found = {}
+    for path in PRIVATE if signed_in else PUBLIC:
+        page.goto(site + path)
+        page.evaluate(AXE)
+        found[path] = page.evaluate(FIND_VIOLATIONS)
+    assert {path: violations for path, violations in found.items() if violations} == {}
+
+
+def test_axe_would_find_something(page: Page, site: str) -> None:
+    page.goto(f"{site}/support")
+    page.evaluate("document.querySelector('h1').className = 'faint'; document.querySelector('.logo svg').remove()")
+    page.evaluate("document.querySelector('.logo').textContent = ''")
+    page.evaluate(AXE)
+    assert [violation[0] for violation in page.evaluate(FIND_VIOLATIONS)] == ["link-name"]
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+def test_nothing_is_asked_of_other_hosts(
+    page: Page, context: BrowserContext, site: str, user: User, signed_in: bool
+) -> None:
+    if signed_in:
+        sign_in(context, user, site)
+    asked: set[str] = set()
+
+    def note(request: Request) -> None:
+        asked.add(request.url)
+
+    page.on("request", note)
+    for path in PRIVATE if signed_in else PUBLIC:
+        page.goto(site + path)
+        page.wait_for_load_state("networkidle")
+    assert {url for url in asked if not url.startswith(f"{site}/") and urlsplit(url).scheme != "data"} == set()
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+def test_a_phone_never_scrolls_sideways_and_has_room_for_fingers(
+    phone: BrowserContext, site: str, user: User, signed_in: bool
+) -> None:
+    if signed_in:
+        sign_in(phone, user, site)
+    page = phone.new_page()
+    wide, small = [], {}
+    for path in PRIVATE if signed_in else PUBLIC:
+        page.goto(site + path)
+        if page.evaluate("document.documentElement.scrollWidth") > 390:
+            wide.append(path)
+        if targets := page.evaluate(FIND_SMALL_TARGETS):
+            small[path] = targets
+    assert wide == []
+    assert small == {}
+
+
+def test_pages_do_not_jump_while_they_load(page: Page, site: str) -> None:
+    page.add_init_script(WATCH_SHIFTS)
+    shifts = {}
+    for path in ("/", "/docs", "/docs/api", "/login"):
+        page.goto(site + path)
+        page.wait_for_load_state("networkidle")
+        shifts[path] = page.evaluate("window.shift")
+    assert {path: shift for path, shift in shifts.items() if shift >= 0.02} == {}
+
+
+def test_the_theme_is_remembered_and_there_before_the_first_paint(page: Page, site: str) -> None:
+    page.emulate_media(color_scheme="light")
+    page.goto(site)
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.locator('[data-theme-choice="dark"]').first.click()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark != light
+    page.add_init_script(
+        "document.addEventListener('DOMContentLoaded', () => { window.early = document.documentElement.dataset.theme })"
+    )
+    page.goto(f"{site}/docs")
+    assert page.evaluate("window.early") == "dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+    expect(page.locator('[data-theme-choice="dark"]').first).to_have_attribute("aria-pressed", "true")
+    page.locator('[data-theme-choice="system"]').first.click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == light
+
+
+def test_a_snippet_is_copied_in_the_language_that_shows(page: Page, context: BrowserContext, site: str) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{site}/docs")
+    block = page.locator("#qs-chat")
+    block.get_by_role("tab", name="Python").click()
+    block.get_by_role("button", name="Copy the code").click()
+    expect(block.get_by_text("Copied")).to_be_visible()
+    expect(page.locator("#announcer")).to_have_text("Copied to the clipboard.")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("import os\n")
+    assert f'base_url="{settings.PUBLIC_URL}/v1"' in copied
+    assert "curl" not in copied
+
+
+def test_the_language_is_chosen_once_for_all_snippets(page: Page, site: str) -> None:
+    page.goto(f"{site}/docs")
+    first = page.locator("#qs-chat")
+    first.get_by_role("tab", name="curl").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(first.get_by_role("tab", name="Go")).to_be_focused()
+    expect(page.locator("#docs-stream-go")).to_be_visible()
+    expect(page.locator("#docs-stream-curl")).to_be_hidden()
+    page.goto(f"{site}/docs/api")
+    expect(page.locator("#api-chat-go")).to_be_visible()
+
+
+def test_everything_can_be_read_without_javascript(browser: Browser, site: str, user: User) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    sign_in(context, user, site)
+    page = context.new_page()
+    page.goto(f"{site}/docs")
+    for language in ("curl", "python", "javascript", "go"):
+        expect(page.locator(f"#qs-chat-{language}")).to_be_visible()
+    expect(page.locator(".js-only").first).to_be_hidden()
+    page.goto(f"{site}/dashboard")
+    page.get_by_role("button", name="Log out").click()
+    page.goto(f"{site}/dashboard")
+    assert urlsplit(page.url).path == "/login"
+    context.close()
+
+
+def test_the_status_refreshes_by_itself_and_says_when_it_cannot(
+    page: Page, site: str, console_errors: list[str]
+) -> None:
+    page.clock.install()
+    page.goto(f"{site}/status")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    with page.expect_response(f"{site}/status"):
+        page.clock.run_for(15_000)
+    expect(page.locator("[data-stale]")).to_be_hidden()
+    page.route("**/status", lambda route: route.abort())
+    page.clock.run_for(15_000)
+    expect(page.get_by_text("This page is out of date.")).to_be_visible()
+    page.unroute("**/status")
+    page.clock.run_for(15_000)
+    expect(page.locator("[data-stale]")).to_be_hidden()
+    unexpected = [text for text in console_errors if not text.startswith(("htmx:", "Failed to load resource"))]
+    assert unexpected == []
+    console_errors.clear()
+
+
+def test_a_menu_closes_on_escape_and_gives_the_focus_back(phone: BrowserContext, site: str) -> None:
+    page = phone.new_page()
+    page.goto(f"{site}/support")
+    summary = page.locator(".site__menu > summary")
+    summary.tap()
+    expect(page.locator(".site__menu .menu__panel")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".site__menu .menu__panel")).to_be_hidden()
+    expect(summary).to_be_focused()
+
+
+def test_the_skip_link_leads_to_the_content(page: Page, site: str) -> None:
+    page.goto(f"{site}/docs")
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip-link")).to_be_focused()
+    expect(page.locator(".skip-link")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
