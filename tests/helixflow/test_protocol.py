@@ -1,12 +1,12 @@
 """What the server does with peers who are slow, greedy or wrong. One process with deadlines of a second."""
 
+import os
 import resource
 import select
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -141,9 +141,9 @@ def test_a_slow_reader_of_a_finished_answer_is_cut_too(web):
         assert 0.9 < time.monotonic() - start < 3
 
 
-def connections(web: Served) -> int:
-    """Sockets the server holds, seen from outside."""
-    return sum(str(file.readlink()).startswith("socket:") for file in Path(f"/proc/{web.process.pid}/fd").iterdir())
+def descriptors(web: Served) -> int:
+    """What the server holds open, seen from outside: its connections and a dozen more."""
+    return len(os.listdir(f"/proc/{web.process.pid}/fd"))  # noqa: PTH208  # names are enough
 
 
 def test_two_thousand_slow_sockets_neither_stay_nor_disturb(web):
@@ -164,7 +164,7 @@ def test_two_thousand_slow_sockets_neither_stay_nor_disturb(web):
             times.append(time.monotonic() - asked)
         times.sort()
         assert times[int(len(times) * 0.99) - 1] < 0.25, "other requests waited"
-        wait_for(lambda: connections(web) < 50, seconds=5)
+        wait_for(lambda: descriptors(web) < 50, seconds=5)
     finally:
         for peer in slow:
             peer.close()

@@ -1,5 +1,6 @@
 """`manage.py web`: serve the site and the API."""
 
+import fcntl
 import os
 import sys
 from typing import Any
@@ -24,8 +25,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str, port: int, workers: int, **kwargs: Any) -> None:
         if workers < 1:
             raise CommandError("There must be at least one worker.")
-        if not settings.DEBUG and not (settings.STATIC_ROOT / "staticfiles.json").exists():
-            call_command("collectstatic", interactive=False, verbosity=0)  # no page renders without it
+        if not settings.DEBUG:
+            collect_missing_static_files()
         options = server.Options(host=host, port=port, workers=workers, grace_s=settings.SHUTDOWN_GRACE_S)
         try:
             code = server.run(settings.ASGI_APPLICATION.replace(".application", ":application"), options)
@@ -36,3 +37,15 @@ class Command(BaseCommand):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # threads that wait for a hung PostgreSQL must not hold up the end
+
+
+def collect_missing_static_files() -> None:
+    """No page renders without them. `manage.py setup` also brings old ones up to date."""
+    manifest = settings.STATIC_ROOT / "staticfiles.json"  # written last
+    if manifest.exists():
+        return
+    settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
+    with (settings.DATA_DIR / "static.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another copy may be doing the same
+        if not manifest.exists():
+            call_command("collectstatic", interactive=False, verbosity=0)
