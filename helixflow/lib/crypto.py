@@ -1,7 +1,5 @@
-"""Authenticated encryption at rest and keyed digests, both with rotation: the first key is used, all are tried."""
+"""Authenticated encryption at rest, with rotation: the first key is used, all are tried."""
 
-import hashlib
-import hmac
 from functools import cache
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -33,8 +31,3 @@ def decrypt(sealed: str) -> str:
         return _fernet(tuple(settings.ENCRYPTION_KEYS)).decrypt(sealed.encode()).decode()
     except InvalidToken:
         raise Undecryptable("no key in HELIXFLOW_ENCRYPTION_KEYS opens this value") from None
-
-
-def digest(text: str, pepper: str) -> bytes:
-    """HMAC-SHA-256 of ``text`` under ``pepper``: 32 bytes."""
-    return hmac.digest(pepper.encode(), text.encode(), hashlib.sha256)
