@@ -1,19 +1,34 @@
-// nav[data-contents]: marks the section being read.
+// nav[data-contents]: marks the section being read, the last whose heading has passed under the page's header.
+const PASSED_PX = 120;
 const nav = document.querySelector("nav[data-contents]");
+
+// The page's last sections can't come up that far: at its end the one that was asked for counts, else the last.
+function atEnd(sections) {
+  if (scrollY + innerHeight < document.documentElement.scrollHeight - 2) return undefined;
+  const asked = sections.find((section) => `#${section.id}` === location.hash);
+  return asked && asked.getBoundingClientRect().top >= 0 ? asked : sections.at(-1);
+}
 
 function watch() {
   const links = new Map([...nav.querySelectorAll('a[href^="#"]')].map((link) => [link.hash.slice(1), link]));
   const sections = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
+  let waiting = false;
   const mark = () => {
-    const passed = sections.filter((section) => section.getBoundingClientRect().top < 140);
-    const current = (passed.at(-1) ?? sections[0]).id;
+    waiting = false;
+    const passed = sections.findLast((section) => section.getBoundingClientRect().top < PASSED_PX);
+    const current = atEnd(sections) ?? passed ?? sections[0];
     for (const [id, link] of links) {
-      if (id === current) link.setAttribute("aria-current", "true");
+      if (id === current.id) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
   };
-  const observer = new IntersectionObserver(mark, { rootMargin: "-140px 0px 0px 0px", threshold: [0, 1] });
-  for (const section of sections) observer.observe(section);
+  const markSoon = () => {
+    if (!waiting) requestAnimationFrame(mark);
+    waiting = true;
+  };
+  addEventListener("scroll", markSoon, { passive: true });
+  addEventListener("resize", markSoon, { passive: true });
+  addEventListener("hashchange", markSoon);
   mark();
 }
 

@@ -232,6 +232,28 @@ def test_a_menu_closes_on_escape_and_gives_the_focus_back(phone: BrowserContext,
     expect(summary).to_be_focused()
 
 
+def test_the_contents_mark_the_section_being_read(page: Page, site: str) -> None:
+    page.goto(f"{site}/docs/api#chat")
+    contents = page.locator("nav[data-contents]")
+    expect(contents.locator("[aria-current]")).to_have_text("Create a chat completion")
+    contents.get_by_role("link", name="Health").click()
+    expect(contents.locator("[aria-current]")).to_have_text("Health")
+
+
+def test_a_field_with_an_error_says_so(page: Page, context: BrowserContext, site: str, user: User) -> None:
+    sign_in(context, user, site)
+    page.goto(f"{site}/dashboard/api-keys/new")
+    field = page.get_by_label("Name")
+    calm = field.evaluate("(input) => getComputedStyle(input).borderColor")
+    page.locator("main form").evaluate("(form) => { form.noValidate = true }")
+    page.get_by_role("button", name="Create key").click()
+    expect(page.get_by_role("alert")).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    described = str(field.get_attribute("aria-describedby")).split()
+    assert any("name" in page.locator(f"#{name}").inner_text() for name in described)
+    assert field.evaluate("(input) => getComputedStyle(input).borderColor") != calm
+
+
 def test_the_skip_link_leads_to_the_content(page: Page, site: str) -> None:
     page.goto(f"{site}/docs")
     page.keyboard.press("Tab")
