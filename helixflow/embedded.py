@@ -85,7 +85,7 @@ def postgresql(data_dir: Path, *, port: int, options: tuple[str, ...] = ()) -> S
         url,
         is_ready=partial(_create_database, url),
         stop_signal="SIGINT",  # SIGTERM would wait for clients
-        prepare=partial(_outlive_leftovers, folder),
+        prepare=partial(outlive_leftovers, folder),
         identity=identity,
     )
 
@@ -235,7 +235,7 @@ def _initialise(folder: Path, initdb: list[str], password: str, identity: dict[s
     new.rename(folder)
 
 
-def _outlive_leftovers(folder: Path) -> None:
+def outlive_leftovers(folder: Path) -> None:
     """Deal with the postmaster.pid of a server that was killed. The caller holds the data directory's lock.
 
     PostgreSQL refuses to start if the number in it is alive. Either it is an earlier server on this folder, still

@@ -1,0 +1,159 @@
+"""`manage.py up`, the real thing: what it starts, keeps alive, and leaves behind (nothing)."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helixflow import embedded
+from tests.helixflow.stacks import Up, is_listening, is_running, run_to_its_end, wait_for
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+
+CHILDREN = ["postgres ", "valkey-server", "embedded_model", "manage.py web", "helixflow worker", "helixflow beat"]
+ORGANIZATIONS = "from accounts.models import Organization as O; "
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """Shared: a test leaves it as it was."""
+    started = Up(tmp_path_factory.mktemp("up") / "data", "--demo")
+    yield started.wait_until_up()
+    started.stop()
+
+
+def test_it_serves_the_site_and_tells_the_address(up):
+    assert up.answers("/livez")
+    assert f"HelixFlow is up: http://127.0.0.1:{up.port}" in up.output
+    assert f"http://127.0.0.1:{up.port}/signup" in up.output
+
+
+def test_the_demo_key_gets_an_answer_from_the_embedded_model(up):
+    import openai
+
+    demo = json.loads((up.data_dir / "secrets" / "demo.json").read_text())
+    assert demo["api_key"] in up.output
+    client = openai.OpenAI(api_key=demo["api_key"], base_url=f"http://127.0.0.1:{up.port}/v1")
+    answer = client.chat.completions.with_raw_response.create(
+        model="gpt-4", messages=[{"role": "user", "content": "Say hello."}], max_tokens=5
+    )
+    assert answer.headers["X-HelixFlow-Upstream"] == "embedded/smollm2-135m-instruct"
+    assert answer.parse().choices[0].message.content
+
+
+@pytest.mark.parametrize("name", CHILDREN)
+def test_a_killed_child_comes_back(up, name):
+    first = up.child(name)
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: up.child(name) not in (None, first), seconds=20, what=f"{name} did not come back")
+    known = json.loads((up.data_dir / "services.json").read_text())
+    model_port = int(known["EMBEDDED_MODEL_URL"].split(":")[2].split("/")[0])
+    wait_for(
+        lambda: up.answers("/health") and embedded.http_answers("127.0.0.1", model_port, "/health"),
+        what="it came back, but not all of it answers where it did",
+    )
+
+
+def test_secrets_are_not_in_the_arguments_of_processes(up):
+    secrets = [path.read_text().strip() for path in (up.data_dir / "secrets").iterdir() if path.suffix == ""]
+    commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in up.descendants()]
+    assert len(secrets) >= 3
+    assert not [command for command in commands for secret in secrets if secret in command]
+
+
+def test_a_second_copy_runs_beside_the_first(up, tmp_path):
+    second = Up(tmp_path / "data", HELIXFLOW_EMBEDDED_MODEL="false")
+    try:
+        second.wait_until_up()
+        assert up.answers()
+        assert second.answers()
+        assert second.child("embedded_model") is None
+    finally:
+        second.stop()
+    assert up.answers()
+
+
+def test_a_second_start_on_the_same_data_is_refused(up):
+    code, lines = run_to_its_end(up.data_dir, port=up.port)
+    assert (code, len(lines)) == (1, 1)
+    assert f"already runs on {up.data_dir} (process {up.process.pid}" in lines[0]
+
+
+def test_a_stop_leaves_no_process_and_a_restart_keeps_the_data(tmp_path):
+    first = Up(tmp_path / "data", HELIXFLOW_EMBEDDED_MODEL="false").wait_until_up()
+    first.manage("shell", "-c", ORGANIZATIONS + "O.objects.create(name='Kept')")
+    processes = first.descendants()
+    ports = [first.port, *json.loads((first.data_dir / "ports.json").read_text()).values()]
+    assert first.stop() == 0
+    assert not [pid for pid in processes if is_running(pid)]
+    assert not [port for port in ports if is_listening(port)]
+
+    second = Up(first.data_dir, port=first.port, HELIXFLOW_EMBEDDED_MODEL="false").wait_until_up()
+    try:
+        assert second.manage("shell", "-v0", "-c", ORGANIZATIONS + "print(O.objects.get().name)") == "Kept"
+    finally:
+        second.stop()
+
+
+def test_killing_up_itself_leaves_no_process_and_the_next_start_works(tmp_path):
+    first = Up(tmp_path / "data", HELIXFLOW_EMBEDDED_MODEL="false").wait_until_up()
+    processes = first.descendants()
+    assert len(processes) >= 5
+    first.process.kill()
+    first.process.wait()
+    second = Up(first.data_dir, port=first.port, HELIXFLOW_EMBEDDED_MODEL="false")  # at once, while they still end
+    try:
+        second.wait_until_up()
+        wait_for(lambda: not [pid for pid in processes if is_running(pid)], seconds=15, what="some outlived it")
+    finally:
+        second.stop()
+
+
+def test_a_taken_port_is_one_clear_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, lines = run_to_its_end(tmp_path / "data", port=taken.getsockname()[1])
+    assert (code, len(lines)) == (1, 1)
+    assert "is taken by another program. Set HELIXFLOW_PORT" in lines[0]
+
+
+def test_an_unwritable_data_directory_is_one_clear_line(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    code, lines = run_to_its_end(file / "data")
+    assert (code, len(lines)) == (1, 1)
+    assert "Set HELIXFLOW_DATA_DIR" in lines[0]
+
+
+def test_a_data_directory_that_cannot_be_locked_is_one_clear_line(tmp_path):
+    """Every secret is given, so `up` itself is the first to write there."""
+    (tmp_path / "file").touch()
+    secrets = ("SECRET_KEY", "JWT_KEY", "ENCRYPTION_KEYS", "KEY_PEPPERS")
+    given = {f"HELIXFLOW_{name}": "x" * 43 + "=" for name in secrets}
+    code, lines = run_to_its_end(tmp_path / "file" / "data", port=None, **given)
+    assert (code, len(lines)) == (1, 1)
+    assert "Not a directory" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [("DATABASE_URL", "postgresql://app:hunter2@127.0.0.1:1/app"), ("REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")],
+)
+def test_a_dead_address_is_one_clear_line_without_its_password(tmp_path, name, url):
+    code, lines = run_to_its_end(tmp_path / "data", **{name: url})
+    assert (code, len(lines)) == (1, 1)
+    assert name in lines[0]
+    assert "refused" in lines[0]
+    assert "hunter2" not in lines[0]
+
+
+def test_a_missing_wheel_is_one_clear_line(tmp_path):
+    # An import system that finds no such package, as in an environment that was set up without it.
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['xllamacpp'] = None\n")
+    code, lines = run_to_its_end(tmp_path / "data", PYTHONPATH=str(tmp_path))
+    assert (code, len(lines)) == (1, 1)
+    assert "The package xllamacpp is not installed" in lines[0]
+    assert "HELIXFLOW_EMBEDDED_MODEL=false" in lines[0]

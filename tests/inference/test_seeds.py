@@ -1,0 +1,126 @@
+import pytest
+
+from helixflow.lib import redis
+from inference import catalogue
+from inference.models import Deployment, Model, Provider
+from inference.seeds import EXAMPLES, OPENAI_MODELS, Embedded, seed_catalogue
+
+pytestmark = pytest.mark.django_db
+
+HERE = Embedded("http://127.0.0.1:20001/v1", "key of the embedded model")
+KEY = "sk-of-openai"
+STAND_IN = ["embedded/smollm2-135m-instruct"]
+
+
+def upstreams(model: str) -> list[str]:
+    """What answers for ``model``, as the gateway sees it."""
+    known = catalogue.read().models.get(model)
+    return [deployment.name for deployment in known.deployments] if known else []
+
+
+def test_without_a_key_the_examples_answer_from_the_embedded_model():
+    seed_catalogue(embedded=HERE, openai_api_key="")
+    assert set(catalogue.read().models) == {"smollm2-135m-instruct", *EXAMPLES}
+    assert upstreams("gpt-4") == upstreams("gpt-3.5-turbo") == upstreams("smollm2-135m-instruct") == STAND_IN
+
+
+def test_the_examples_are_as_the_reference_prints_them():
+    seed_catalogue(embedded=HERE, openai_api_key="")
+    models = catalogue.read().models
+    assert (models["gpt-3.5-turbo"].owned_by, models["gpt-3.5-turbo"].created) == ("openai", 1677610602)
+    assert (models["gpt-4"].owned_by, models["gpt-4"].created) == ("openai", 1687882411)
+
+
+def test_with_a_key_every_model_of_openai_goes_there():
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    for seed in OPENAI_MODELS:
+        assert upstreams(seed.name) == [f"openai/{seed.name}"]
+    assert upstreams("smollm2-135m-instruct") == STAND_IN
+    assert Provider.objects.get(name="openai").api_key == KEY
+
+
+def test_the_key_can_come_and_go():
+    seed_catalogue(embedded=HERE, openai_api_key="")
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    assert upstreams("gpt-4") == ["openai/gpt-4"]
+    seed_catalogue(embedded=HERE, openai_api_key="")
+    assert upstreams("gpt-4") == STAND_IN
+    assert upstreams("gpt-4o") == []
+    assert Provider.objects.get(name="openai").api_key == ""
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    assert upstreams("gpt-4") == ["openai/gpt-4"]
+
+
+def test_a_changed_key_and_address_are_followed():
+    seed_catalogue(embedded=HERE, openai_api_key="sk-old")
+    seed_catalogue(embedded=Embedded("http://127.0.0.1:20002/v1", "another"), openai_api_key="sk-new")
+    embedded, openai = Provider.objects.order_by("name")
+    assert (embedded.base_url, embedded.api_key) == ("http://127.0.0.1:20002/v1", "another")
+    assert openai.api_key == "sk-new"
+
+
+def test_keys_are_sealed_at_rest():
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    assert not [provider for provider in Provider.objects.all() if provider.api_key in provider.sealed_api_key]
+
+
+def test_repeating_changes_nothing():
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    tables = (Provider, Model, Deployment)
+    before = [list(table.objects.order_by("id").values()) for table in tables]
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    assert [list(table.objects.order_by("id").values()) for table in tables] == before
+
+
+def test_what_an_operator_changed_stays():
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    Provider.objects.filter(name="openai").update(base_url="https://proxy.example.com/v1")
+    Model.objects.filter(name="gpt-4o").update(enabled=False, description="Not here.")
+    Deployment.objects.filter(name="openai/gpt-5").update(enabled=False, weight=7)
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    assert Provider.objects.get(name="openai").base_url == "https://proxy.example.com/v1"
+    assert upstreams("gpt-4o") == upstreams("gpt-5") == []
+    assert Model.objects.get(name="gpt-4o").description == "Not here."
+    assert Deployment.objects.get(name="openai/gpt-5").weight == 7
+
+
+def test_a_provider_that_an_operator_switched_off_stays_off():
+    seed_catalogue(embedded=None, openai_api_key=KEY)
+    Provider.objects.filter(name="openai").update(enabled=False)
+    seed_catalogue(embedded=None, openai_api_key=KEY)
+    assert upstreams("gpt-4o") == []
+
+
+def test_an_operators_own_provider_of_that_name_is_left_alone():
+    own = Provider(name="openai", base_url="https://eu.example.com/v1")
+    own.api_key = "theirs"
+    own.save()
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    seed_catalogue(embedded=HERE, openai_api_key="")
+    own.refresh_from_db()
+    assert (own.base_url, own.api_key, own.enabled) == ("https://eu.example.com/v1", "theirs", True)
+    assert not own.deployments.exists()
+
+
+def test_an_operators_own_deployment_replaces_the_stand_in():
+    seed_catalogue(embedded=HERE, openai_api_key="")
+    own = Provider.objects.create(name="azure", base_url="https://azure.example.com/v1")
+    model = Model.objects.get(name="gpt-4")
+    Deployment.objects.create(name="azure/gpt-4", model=model, provider=own, upstream_model="gpt-4")
+    seed_catalogue(embedded=HERE, openai_api_key="")
+    assert upstreams("gpt-4") == ["azure/gpt-4"]
+    assert upstreams("gpt-3.5-turbo") == STAND_IN
+
+
+def test_without_an_embedded_model_none_of_it_stays():
+    seed_catalogue(embedded=HERE, openai_api_key="")
+    seed_catalogue(embedded=None, openai_api_key="")
+    assert catalogue.read().models == {}
+    assert not Provider.objects.exists()
+
+
+def test_it_tells_the_web_processes(django_capture_on_commit_callbacks):
+    assert redis.sync_client().get(catalogue.VERSION_KEY) is None
+    with django_capture_on_commit_callbacks(execute=True):
+        seed_catalogue(embedded=HERE, openai_api_key="")
+    assert redis.sync_client().get(catalogue.VERSION_KEY) is not None
