@@ -296,9 +296,12 @@ def _create_database(url: str) -> bool:
 
 def _redis_answers(url: str) -> bool:
     import redis  # as above
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
+    once = Retry(NoBackoff(), 0)  # by itself it would go on for seconds
     try:
-        with redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as client:
+        with redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=once) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False

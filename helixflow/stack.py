@@ -265,9 +265,12 @@ def _require_postgresql(url: str) -> None:
 
 def _require_redis(url: str) -> None:
     import redis  # as above
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
+    once = Retry(NoBackoff(), 0)
     try:
-        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=once) as client:
             client.ping()
     except redis.RedisError as error:
         place = urlsplit(url)
