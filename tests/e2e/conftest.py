@@ -1,10 +1,9 @@
-"""A real browser for the tests in this folder: ``browser`` for the run, ``page`` for one test.
+"""A real browser for the tests in this folder: ``browser`` for a module, ``page`` for one test.
 
 A test with a ``page`` fails on anything the console calls an error: a script that throws, a broken link to an asset,
 a violation of the Content-Security-Policy. Where an error is the point, the test takes it out of ``console_errors``.
 """
 
-import os
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -14,9 +13,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.requirements import require_browser
 from tests.stack import Stack, running_stack
-
-# Playwright's synchronous API keeps an event loop on this thread; Django would refuse its ORM there.
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 _ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 _failed = pytest.StashKey[bool]()
@@ -30,10 +26,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Playwright's synchronous API keeps an event loop running on this thread.
+
+    So it ends with the module, since others call asyncio.run, and meanwhile Django is told to allow its ORM here.
+    """
     path = require_browser()
-    with sync_playwright() as playwright:
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
         yield browser
         browser.close()
