@@ -21,7 +21,7 @@ from pathlib import Path
 from bench import gateway, nginx
 from bench.load import Sample, Target, measure, verify
 from bench.processes import ROOT, BenchError, Processes, cores, pinned, program
-from helixflow import embedded
+from helixflow.stack import embedded
 
 CONNECTIONS = 32
 RESULTS = ROOT / "bench" / "results" / "latest.json"

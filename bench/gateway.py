@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.nginx import MODEL
 from bench.processes import ROOT, Processes, manage, pinned
-from helixflow import embedded
+from helixflow.stack import embedded
 
 STREAM_MODEL = f"{MODEL}-sse"
 NO_LIMIT = 2**31 - 1

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from helixflow import embedded
+from helixflow.stack import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 _SBIN = os.pathsep + "/usr/sbin" + os.pathsep + "/usr/local/sbin"

@@ -17,7 +17,7 @@ from channels.routing import URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
-from helixflow import bodies, cors, health, lifecycle, static, threads  # noqa: E402
+from helixflow.server import bodies, cors, health, lifecycle, static, threads  # noqa: E402
 from inference import gateway  # noqa: E402
 
 logger = logging.getLogger(__name__)

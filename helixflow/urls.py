@@ -5,7 +5,8 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
 from accounts.throttles import LOGIN, throttled
-from helixflow import pages, views
+from helixflow import views
+from helixflow.site import pages
 
 urlpatterns = [
     path("", pages.landing),

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from helixflow import embedded
+from helixflow.stack import embedded
 
 _processes: list[tuple["subprocess.Popen[bytes]", str]] = []
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from helixflow import embedded
+from helixflow.stack import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 90

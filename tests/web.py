@@ -24,7 +24,7 @@ from urllib.parse import quote
 from django.conf import settings
 from django.db import connection
 
-from helixflow import embedded
+from helixflow.stack import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 30

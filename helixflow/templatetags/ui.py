@@ -15,9 +15,9 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from helixflow.highlight import highlight
-from helixflow.icons import ICONS
 from helixflow.lib import clock
+from helixflow.site.highlight import highlight
+from helixflow.site.icons import ICONS
 
 register = template.Library()
 
@@ -28,7 +28,7 @@ SNIPPETS = (("curl", "curl"), ("python", "Python"), ("javascript", "JavaScript")
 
 @register.simple_tag
 def icon(name: str) -> SafeString:
-    """An icon of ``helixflow.icons``, for the eye only: the text beside it, or an aria-label, says the same."""
+    """An icon of ``helixflow.site.icons``, for the eye only: the text beside it, or an aria-label, says the same."""
     return format_html(
         '<svg class="icon" width="20" height="20" viewBox="0 0 20 20" fill="none" stroke="currentColor" '
         'aria-hidden="true" focusable="false"><path d="{}"/></svg>',

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from helixflow.protocol import Limits
-from helixflow.server import Options, run
+from helixflow.server.protocol import Limits
+from helixflow.server.workers import Options, run
 
 ROOT = Path(__file__).parent.parent.parent
 APP = "tests.helixflow.misbehaving_app:app"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from helixflow import embedded
+from helixflow.stack import embedded
 
 ROOT = Path(__file__).parents[2]
 UP = [sys.executable, str(ROOT / "manage.py"), "up"]

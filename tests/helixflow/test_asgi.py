@@ -6,9 +6,9 @@ import re
 import pytest
 from django.http import HttpResponse
 
-from helixflow import lifecycle
 from helixflow.asgi import application, lifespan
 from helixflow.middleware import ClientAddressMiddleware
+from helixflow.server import lifecycle
 from tests.helixflow.serving import get, post
 
 

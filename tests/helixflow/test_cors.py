@@ -5,7 +5,7 @@ import sys
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from helixflow import cors
+from helixflow.server import cors
 from tests.helixflow.serving import get, post, started
 
 ORIGIN = "https://app.example.com"

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from helixflow import embedded
-from helixflow.console import Console
+from helixflow.stack import embedded
+from helixflow.stack.console import Console
 
 OTHERS = "/data\n1795431780\n20001\n\n127.0.0.1\n   123456    98304\nready\n"
 

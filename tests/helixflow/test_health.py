@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from helixflow import health
+from helixflow.server import health
 from tests.helixflow.serving import Served, get, started, wait_for
 
 PATHS = ("/v1/health", "/health", "/livez", "/readyz")

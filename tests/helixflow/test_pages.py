@@ -18,8 +18,8 @@ from accounts import api_keys
 from accounts.models import Organization, User
 from billing.models import Plan, Subscription
 from billing.seeds import seed_plans
-from helixflow import health
 from helixflow.lib import errors
+from helixflow.server import health
 from helixflow.views import error_response
 from inference.models import Model
 from tests import factories

@@ -6,8 +6,8 @@ import json
 import pytest
 from django.db import connections
 
-from helixflow import threads
-from helixflow.threads import ThreadedDjango
+from helixflow.server import threads
+from helixflow.server.threads import ThreadedDjango
 from tests.helixflow import thread_urls
 
 

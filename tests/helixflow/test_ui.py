@@ -12,7 +12,7 @@ from django.conf import settings
 from django.template import Context, Template
 from django.template.loader import render_to_string
 
-from helixflow.highlight import LANGUAGES, highlight
+from helixflow.site.highlight import LANGUAGES, highlight
 from helixflow.templatetags import ui
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helixflow import embedded
+from helixflow.stack import embedded
 from tests.helixflow.stacks import Up, is_listening, is_running, run_to_its_end, wait_for
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")

@@ -12,7 +12,7 @@ import uvicorn
 from accounts import api_keys
 from accounts.models import Organization, User
 from billing import snapshots
-from helixflow.server import bind
+from helixflow.server.workers import bind
 from inference import catalogue
 from inference.gateway import Gateway
 from inference.models import Deployment, Model, Provider

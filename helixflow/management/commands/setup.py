@@ -8,7 +8,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 
-from helixflow import assets, demo, seeds
+from helixflow import assets, seeds
+from helixflow.stack import demo
 
 
 class Command(BaseCommand):
@@ -16,7 +17,7 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--demo", action="store_true", help="also make a demo account (see helixflow/demo.py)")
+        parser.add_argument("--demo", action="store_true", help="also make a demo account")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["demo"] and settings.PRODUCTION:

@@ -6,10 +6,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from helixflow.console import Console
-from helixflow.embedded import EmbeddedError
-from helixflow.stack import Stack
-from helixflow.supervisor import SupervisorError
+from helixflow.stack.console import Console
+from helixflow.stack.embedded import EmbeddedError
+from helixflow.stack.supervisor import SupervisorError
+from helixflow.stack.up import Stack
 
 
 class Command(BaseCommand):

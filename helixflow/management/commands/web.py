@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from helixflow import server
+from helixflow.server.workers import Options, run
 
 
 class Command(BaseCommand):
@@ -27,9 +27,9 @@ class Command(BaseCommand):
             raise CommandError("There must be at least one worker.")
         if not settings.DEBUG:
             collect_missing_static_files()
-        options = server.Options(host=host, port=port, workers=workers, grace_s=settings.SHUTDOWN_GRACE_S)
+        options = Options(host=host, port=port, workers=workers, grace_s=settings.SHUTDOWN_GRACE_S)
         try:
-            code = server.run(settings.ASGI_APPLICATION.replace(".application", ":application"), options)
+            code = run(settings.ASGI_APPLICATION.replace(".application", ":application"), options)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from None
         except OSError as error:

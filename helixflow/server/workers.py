@@ -23,8 +23,8 @@ from typing import Any
 import uvicorn
 from uvicorn.importer import import_from_string
 
-from helixflow import lifecycle
-from helixflow.protocol import Limits, Protocol
+from helixflow.server import lifecycle
+from helixflow.server.protocol import Limits, Protocol
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """A llama.cpp server for the small embedded model: ``python embedded_model.py WEIGHTS PORT KEY_FILE NAME``.
 
-Run by path (``helixflow.embedded.model``), so that it imports nothing of the platform. The default action of
+Run by path (``helixflow.stack.embedded.model``), so that it imports nothing of the platform. The default action of
 SIGTERM ends it in milliseconds; freeing the server object could hang, so it never is.
 """
 

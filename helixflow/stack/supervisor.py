@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from signal import SIGKILL, SIGTERM, Signals
 from typing import Any, Final
 
-from helixflow.console import Console
+from helixflow.stack.console import Console
 
 POLL_S: Final = 0.05
 FIRST_PAUSE_S: Final = 0.2

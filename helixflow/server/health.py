@@ -13,8 +13,8 @@ from typing import Any, Final
 import psycopg
 from django.conf import settings
 
-from helixflow import lifecycle
 from helixflow.lib import errors, ids, redis
+from helixflow.server import lifecycle
 
 CHECK_S: Final = 1.5  # after which a service counts as down
 FRESH_S: Final = 1.0  # how long a result is good

@@ -16,7 +16,8 @@ from accounts import access
 from accounts.models import ApiKey, Membership, User
 from billing import plans
 from billing.models import Plan
-from helixflow import error_guide, health
+from helixflow.server import health
+from helixflow.site import error_guide
 from inference.models import Model
 
 RECENT_KEYS = 5

@@ -20,8 +20,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from helixflow.cycle import Cycle, Http10Cycle, render
 from helixflow.lib import errors
+from helixflow.server.cycle import Cycle, Http10Cycle, render
 
 RESET = struct.pack("ii", 1, 0)  # linger for no time at all
 

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from helixflow import demo, embedded
-from helixflow.console import Console
-from helixflow.embedded import EmbeddedError, Service
 from helixflow.lib import env
 from helixflow.lib.secrets import write_private
-from helixflow.supervisor import Program, Supervisor
+from helixflow.stack import demo, embedded
+from helixflow.stack.console import Console
+from helixflow.stack.embedded import EmbeddedError, Service
+from helixflow.stack.supervisor import Program, Supervisor
 
 # Below the range from which systems give ports to outgoing connections (32768 on Linux): else a client that tries to
 # reach a server while it is being restarted can be given that server's port, and keep it.

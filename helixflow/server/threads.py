@@ -19,8 +19,8 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
 from django.urls import set_script_prefix
 
-from helixflow.cycle import render
 from helixflow.lib import errors
+from helixflow.server.cycle import render
 
 logger = logging.getLogger(__name__)
 

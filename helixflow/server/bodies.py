@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from helixflow.cycle import render
 from helixflow.lib import errors
+from helixflow.server.cycle import render
 
 
 class _TooLarge(Exception):

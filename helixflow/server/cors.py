@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from helixflow.cycle import render
 from helixflow.lib import errors, ids
+from helixflow.server.cycle import render
 
 LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 ORIGIN = re.compile(rf"https?://({LABEL}(\.{LABEL})*|\[[0-9a-f:]+\])(:\d{{1,5}})?")

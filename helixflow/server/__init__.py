@@ -1,0 +1,1 @@
+"""The web process: uvicorn hardened (``workers``, ``protocol``), and what is answered before Django. docs/server.md."""

@@ -1,0 +1,1 @@
+"""`manage.py up`: the embedded servers and HelixFlow's own processes, supervised. docs/embedded.md."""
