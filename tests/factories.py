@@ -5,7 +5,11 @@ from functools import cache
 from django.contrib.auth.hashers import make_password
 
 from accounts.models import Membership, Organization, Role, User
+from inference import catalogue
+from inference.models import Deployment, Model, Provider
+from tests.fakes.upstream import Upstream
 
+MODEL = "gpt-3.5-turbo"
 PASSWORD = "correct horse 42"  # every test user's
 
 
@@ -27,3 +31,25 @@ def organization(*, owner: User, name: str = "Acme") -> Organization:
     made = Organization.objects.create(name=name)
     Membership.objects.create(organization=made, user=owner, role=Role.OWNER)
     return made
+
+
+def deploy(
+    upstream: Upstream | str, *, name: str = "first", model: str = MODEL, priority: int = 0, **provider: object
+) -> Deployment:
+    """A deployment of ``model`` at ``upstream``; what the upstream calls it is its behaviour (tests/fakes)."""
+    url = upstream if isinstance(upstream, str) else upstream.url
+    row, _ = Model.objects.get_or_create(name=model, defaults={"owned_by": "openai"})
+    home = Provider(name=f"provider-{name}", base_url=url, **provider)
+    home.api_key = "sk-provider-secret-0123456789"
+    home.save()
+    made = Deployment.objects.create(
+        name=name, model=row, provider=home, upstream_model=f"upstream-{model}", priority=priority
+    )
+    reread_catalogue()
+    return made
+
+
+def reread_catalogue() -> None:
+    """Other processes look once a second; a test in the same process need not wait."""
+    catalogue.keeper.forget()
+    catalogue.current()

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from accounts import api_keys
+from tests.factories import MODEL, deploy
 from tests.helixflow.serving import Raw, post, started
-from tests.inference.conftest import MODEL, deploy
 
 BODY = json.dumps({"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "Hello"}]}).encode()
 

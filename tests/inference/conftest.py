@@ -15,38 +15,9 @@ from billing import snapshots
 from helixflow.server.workers import bind
 from inference import catalogue
 from inference.gateway import Gateway
-from inference.models import Deployment, Model, Provider
+from inference.models import Deployment
+from tests.factories import MODEL, deploy
 from tests.fakes.upstream import Upstream
-
-MODEL = "gpt-3.5-turbo"
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as running:
-        yield running
-
-
-def deploy(
-    upstream: Upstream | str, *, name: str = "first", model: str = MODEL, priority: int = 0, **provider: object
-) -> Deployment:
-    """A deployment of ``model`` at ``upstream``; what the upstream calls it is its behaviour (tests/fakes)."""
-    url = upstream if isinstance(upstream, str) else upstream.url
-    row, _ = Model.objects.get_or_create(name=model, defaults={"owned_by": "openai"})
-    home = Provider(name=f"provider-{name}", base_url=url, **provider)
-    home.api_key = "sk-provider-secret-0123456789"
-    home.save()
-    made = Deployment.objects.create(
-        name=name, model=row, provider=home, upstream_model=f"upstream-{model}", priority=priority
-    )
-    reread_catalogue()
-    return made
-
-
-def reread_catalogue() -> None:
-    """Other processes look once a second; a test in the same process need not wait."""
-    catalogue.keeper.forget()
-    catalogue.current()
 
 
 @pytest.fixture

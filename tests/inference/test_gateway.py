@@ -18,10 +18,10 @@ from billing.models import Plan, Subscription
 from inference import relay
 from inference.models import Model
 from inference.upstream import Deadlines
+from tests.factories import MODEL, deploy, reread_catalogue
 from tests.fakes import answers
 from tests.fakes.behaviours import LEAKY_ADDRESS, LEAKY_KEY
 from tests.fakes.upstream import refused_url
-from tests.inference.conftest import MODEL, deploy, reread_catalogue
 
 
 def error(response, status, code):
