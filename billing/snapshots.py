@@ -10,6 +10,7 @@ import asyncio
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,9 +26,11 @@ from helixflow.lib import errors, redis
 
 REFRESH_AFTER_S: Final = 20.0
 MAX_AGE_S: Final = 30.0
-LOAD_TIMEOUT_S: Final = 2.5
+LOAD_TIMEOUT_S: Final = 2.0
+AGED_WAIT_S: Final = 0.25  # for a new copy of one that is there; admission compares generations in any case
 RETRY_AFTER_FAILURE_S: Final = 2.0
 MAX_CACHED: Final = 50_000
+CANNOT_CHECK: Final = "API keys cannot be checked at the moment. Try again."
 
 
 class ExpiredApiKey(errors.InvalidApiKey):
@@ -130,12 +133,13 @@ class SnapshotCache:
         if age > REFRESH_AFTER_S and not self._failed_lately():
             loading = self._load_once(token)
             if age > MAX_AGE_S:
-                return await self._wait(loading, token)
+                with suppress(errors.ServiceUnavailable):
+                    return await self._wait(loading, AGED_WAIT_S)
         return snapshot  # older than MAX_AGE_S only while PostgreSQL is down: admission still compares generations
 
     async def reload(self, token: str) -> Snapshot:
-        """Read again, after admission said that the snapshot is stale."""
-        return await self._wait(self._load_once(token), token)
+        """Read again, after admission said that the snapshot is stale. Never gives back the one that was."""
+        return await self._wait(self._load_once(token), LOAD_TIMEOUT_S)
 
     def get_sync(self, token: str, *, reload: bool = False) -> Snapshot:
         """The same for a Django thread, which reads on its own connection."""
@@ -146,12 +150,16 @@ class SnapshotCache:
         if not reload:
             self._raise_if_refused(token)
         try:
-            snapshot = load(token)
+            loaded = load(token)
         except errors.InvalidApiKey as error:
             self._refuse(token, error)
             raise
-        self._keep(token, snapshot)
-        return snapshot
+        except DatabaseError:
+            if snapshot is None or reload or snapshot.has_expired:
+                raise
+            return snapshot
+        self._keep(token, loaded)
+        return loaded
 
     def clear(self) -> None:
         self._known.clear()
@@ -178,23 +186,21 @@ class SnapshotCache:
         else:
             self._failed_at = time.monotonic()
 
-    async def _wait(self, loading: "asyncio.Future[Snapshot]", token: str) -> Snapshot:
+    async def _wait(self, loading: "asyncio.Future[Snapshot]", seconds: float) -> Snapshot:
         try:
-            async with asyncio.timeout(LOAD_TIMEOUT_S):
+            async with asyncio.timeout(seconds):
                 return await asyncio.shield(loading)
         except (DatabaseError, TimeoutError):
             self._failed_at = time.monotonic()
-            known = self._known.get(token)
-            if known is not None and not known.has_expired:
-                return known
-            raise errors.ServiceUnavailable(
-                "API keys cannot be checked at the moment. Try again.", retry_after=5
-            ) from None
+            raise errors.ServiceUnavailable(CANNOT_CHECK, retry_after=5) from None
 
     def _failed_lately(self) -> bool:
         return time.monotonic() - self._failed_at < RETRY_AFTER_FAILURE_S
 
     def _keep(self, token: str, snapshot: Snapshot) -> None:
+        known = self._known.get(token)
+        if known is not None and known.loaded_at > snapshot.loaded_at:
+            return  # a slower reading of an older state
         while len(self._known) >= MAX_CACHED:
             self._known.pop(next(iter(self._known)), None)
         self._refused.pop(token, None)

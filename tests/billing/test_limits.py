@@ -1,6 +1,7 @@
 """Admission against real PostgreSQL and Valkey: exact counting, and snapshots that notice every change."""
 
 import asyncio
+import threading
 import uuid
 from datetime import timedelta
 
@@ -182,6 +183,39 @@ def test_a_warm_key_goes_on_while_postgresql_is_down_and_a_cold_one_gets_503(tok
 
 def _down(token):
     raise OperationalError("no")
+
+
+def test_a_warm_key_does_not_wait_for_a_postgresql_that_hangs(token, monkeypatch, hung_postgresql):
+    admit_many(token, 1)
+    monkeypatch.setattr(snapshots, "REFRESH_AFTER_S", -1)
+    monkeypatch.setattr(snapshots, "MAX_AGE_S", -1)
+    monkeypatch.setattr(snapshots, "AGED_WAIT_S", 0.01)
+    monkeypatch.setattr(snapshots, "LOAD_TIMEOUT_S", 3600)
+    monkeypatch.setattr(snapshots, "load", hung_postgresql)
+    assert [verdict.outcome for verdict in admit_many(token, 5)] == [limits.ADMITTED] * 5
+
+
+def test_a_stale_key_is_not_served_while_postgresql_hangs(token, organization, monkeypatch, hung_postgresql):
+    admit_many(token, 1)
+    with transaction.atomic():
+        generation.bump(organization.id)
+    monkeypatch.setattr(snapshots, "LOAD_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(snapshots, "load", hung_postgresql)
+    with pytest.raises(errors.ServiceUnavailable):
+        admit_many(token, 1)
+
+
+@pytest.fixture
+def hung_postgresql():
+    """Hangs until the test ends."""
+    released = threading.Event()
+
+    def load(token):
+        released.wait()
+        raise OperationalError("the connection was closed")
+
+    yield load
+    released.set()
 
 
 def test_redis_down_is_503(token, settings):
