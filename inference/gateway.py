@@ -210,7 +210,8 @@ class Exchange:
                 try:
                     await stream.advance()
                 except relay.FAILURES as error:
-                    logger.warning("upstream %s broke its stream: %s", stream.deployment.name, relay.describe(error))
+                    reason = relay.clean(relay.describe(error), stream.deployment)
+                    logger.warning("upstream %s broke its stream: %s", stream.deployment.name, reason)
                     raise relay.as_helix_error(error) from None
             self.finished = True
             await self.send({"type": "http.response.body", "body": stream.frames, "more_body": False})

@@ -300,11 +300,13 @@ def _message(body: bytes) -> str:
     return found or parsed.message or parsed.detail or ""
 
 
+# Each begins where its run of characters does, so that a long text without any costs one pass: callers can have what
+# they wrote repeated to them.
 _ADDRESSES: Final = re.compile(
-    r"""[a-z][a-z0-9+.-]*://[^\s"'<>]+              # URLs
+    r"""(?<![a-z0-9+.-])[a-z0-9+.-]+://[^\s"'<>]+   # URLs
       | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b          # IPv4, with a port
       | \[[0-9a-f:.]{3,}\](?::\d+)?                   # [IPv6]
-      | \b(?:[a-z0-9-]+\.)+[a-z]{2,}:\d+\b            # host:port
+      | (?<![a-z0-9.-])[a-z0-9.-]*\.[a-z]{2,}:\d+\b  # host:port
       | \blocalhost(?::\d+)?\b
       | (?<![\w/])(?:/[\w.-]+){2,}                    # file paths
     """,
