@@ -1,9 +1,18 @@
-"""The plan an organization is on and the limits that follow, for people to read. The data plane's way: snapshots."""
+"""The plan an organization is on and the limits that follow."""
 
 from dataclasses import dataclass
+from typing import Final
+
+from django.db.models import CharField, Expression, Subquery, Value
+from django.db.models.functions import Coalesce
 
 from accounts.models import Organization
-from billing.models import STARTER, STARTER_PER_MINUTE, STARTER_PER_MONTH, Plan, Subscription
+from billing.models import STARTER, STARTER_PER_MINUTE, STARTER_PER_MONTH, Plan
+
+_FALLBACKS: Final = {
+    "requests_per_minute": STARTER_PER_MINUTE,
+    "requests_per_month": STARTER_PER_MONTH,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,18 +22,25 @@ class PlanInForce:
     requests_per_month: int
 
 
+def limit_expressions(organization: str = "") -> dict[str, Expression]:
+    """Annotations with the limits in force: the subscription's own numbers, else its plan's, else Starter's.
+
+    ``organization`` is the path to it from the rows that are annotated, such as ``organization__``.
+    """
+    starter = Plan.objects.filter(slug=STARTER)
+    return {
+        name: Coalesce(
+            f"{organization}subscription__{name}",
+            f"{organization}subscription__plan__{name}",
+            Subquery(starter.values(name)[:1]),
+            Value(fallback),
+        )
+        for name, fallback in _FALLBACKS.items()
+    }
+
+
 def in_force(organization: Organization) -> PlanInForce:
-    """The subscription's own numbers, else its plan's, else Starter's: as ``billing.snapshots`` reads them."""
-    subscription = Subscription.objects.select_related("plan").filter(organization=organization).first()
-    starter = Plan.objects.filter(slug=STARTER).first()
-    sources = [source for source in (subscription, subscription and subscription.plan, starter) if source]
-
-    def limit(name: str, fallback: int) -> int:
-        return next((value for source in sources if (value := getattr(source, name)) is not None), fallback)
-
-    plan = subscription.plan if subscription else starter
-    return PlanInForce(
-        name=plan.name if plan else "Starter",
-        requests_per_minute=limit("requests_per_minute", STARTER_PER_MINUTE),
-        requests_per_month=limit("requests_per_month", STARTER_PER_MONTH),
-    )
+    starter = Subquery(Plan.objects.filter(slug=STARTER).values("name")[:1])
+    name = Coalesce("subscription__plan__name", starter, Value("Starter"), output_field=CharField())
+    row = Organization.objects.annotate(plan=name, **limit_expressions()).get(id=organization.id)
+    return PlanInForce(row.plan, row.requests_per_minute, row.requests_per_month)  # type: ignore[attr-defined]

@@ -16,12 +16,11 @@ from typing import Final
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
-from django.db.models import QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 
 from accounts import auth, generation
 from accounts.models import ApiKey
-from billing.models import STARTER, STARTER_PER_MINUTE, STARTER_PER_MONTH, Plan
+from billing.plans import limit_expressions
 from helixflow.lib import errors, redis
 
 REFRESH_AFTER_S: Final = 20.0
@@ -94,21 +93,7 @@ def load(token: str) -> Snapshot:
 
 
 def _query() -> QuerySet[ApiKey]:
-    """A subscription's own numbers win over its plan's; without a subscription Starter's count."""
-    starter = Plan.objects.filter(slug=STARTER)
-    limits = {
-        name: Coalesce(
-            f"organization__subscription__{name}",
-            f"organization__subscription__plan__{name}",
-            Subquery(starter.values(name)[:1]),
-            Value(fallback),
-        )
-        for name, fallback in (
-            ("requests_per_minute", STARTER_PER_MINUTE),
-            ("requests_per_month", STARTER_PER_MONTH),
-        )
-    }
-    return ApiKey.objects.select_related("organization").annotate(**limits)
+    return ApiKey.objects.select_related("organization").annotate(**limit_expressions("organization__"))
 
 
 class SnapshotCache:
