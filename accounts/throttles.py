@@ -14,6 +14,7 @@ Retry-After. The counters live in the cache; with the cache down its error passe
 """
 
 import ipaddress
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -84,7 +85,15 @@ def _account(request: HttpRequest | Request, field: str | None) -> str:
         return str(request.user.pk) if isinstance(request.user, User) else ""
     data = request.data if isinstance(request, Request) else request.POST
     value = data.get(field) if isinstance(data, dict) else None
-    return value.strip().casefold() if isinstance(value, str) else ""
+    return _same_for_all_spellings(value) if isinstance(value, str) else ""
+
+
+def _same_for_all_spellings(name: str) -> str:
+    """At least as coarse as any look-up of accounts, or another spelling would be another counter.
+
+    Look-ups compare UPPER(), for which a dotless i is an i; the admin's form also makes wide letters plain (NFKC).
+    """
+    return unicodedata.normalize("NFKC", name).strip().upper().casefold()
 
 
 def _address(request: HttpRequest | Request) -> str:
