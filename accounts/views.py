@@ -114,8 +114,8 @@ def _user_of(public_id: str) -> User | None:
 
 
 def _next_page(request: HttpRequest) -> str:
-    """Where ``?next=`` leads, if that is on this site."""
+    """Where ``?next=`` leads, if that is a path of this site. (``redirect`` takes other text for a view's name.)"""
     target = request.POST.get("next") or request.GET.get("next", "")
-    if url_has_allowed_host_and_scheme(target, {request.get_host()}, require_https=request.is_secure()):
+    if target.startswith("/") and url_has_allowed_host_and_scheme(target, None):
         return target
     return settings.LOGIN_REDIRECT_URL

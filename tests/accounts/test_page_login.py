@@ -32,6 +32,8 @@ def test_it_logs_in_and_leads_to_the_dashboard(client: Client, owner: User) -> N
         ("javascript:alert(1)", "/dashboard"),
         ("http:///evil.example", "/dashboard"),
         ("\t//evil.example", "/dashboard"),
+        ("nowhere", "/dashboard"),
+        ("password-reset", "/dashboard"),
         ("", "/dashboard"),
     ],
 )
