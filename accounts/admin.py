@@ -83,6 +83,16 @@ class UserAdmin(BumpsOrganizations, DjangoUserAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return False
 
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Whoever may set a superuser's password is one."""
+        allowed = super().has_change_permission(request, obj)
+        return allowed and (request.user.is_superuser or obj is None or not obj.is_superuser)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """Support staff can't give rights, to themselves or to others."""
+        fixed = tuple(super().get_readonly_fields(request, obj))
+        return fixed if request.user.is_superuser else (*fixed, "is_staff", "is_superuser", "user_permissions")
+
     @admin.display(description="password")
     def password_link(self, user: User) -> SafeString:
         return format_html('<a href="{}">Set a new password</a>, which ends every session', "../password/")

@@ -21,13 +21,15 @@ urlpatterns = [
     path(".well-known/security.txt", pages.security),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/login/", throttled(LOGIN)(admin.site.login)),
+    # The admin's own page is not throttled and would leave API sessions alive.
+    path("admin/password_change/", RedirectView.as_view(url="/dashboard/profile")),
     path("admin/", admin.site.urls),
     path("", include("accounts.urls")),
     path("", include("accounts.api_key_views")),
     path("", include("accounts.organization_views")),
     path("v1/", include("accounts.api.urls")),
     path("v1/", include("inference.api")),
-    re_path(r"^v1(/|$)", views.not_found),
+    re_path(r"^v1(?:/|$)", views.unknown_endpoint),
 ]
 
 handler400 = views.bad_request

@@ -3,6 +3,7 @@
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt
 
 from helixflow.lib import errors
 
@@ -35,6 +36,12 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponseBase:
     return error_response(request, errors.NotFound())
+
+
+@csrf_exempt
+def unknown_endpoint(request: HttpRequest) -> HttpResponseBase:
+    """Below /v1 nothing reads cookies, and a POST to a wrong path deserves a 404 as well."""
+    return not_found(request)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:

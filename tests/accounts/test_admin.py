@@ -1,6 +1,7 @@
 """The admin pages of users, organizations, memberships and API sessions."""
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
@@ -75,6 +76,30 @@ def test_a_new_password_ends_the_api_sessions(admin_client: Client, member: User
     session.refresh_from_db()
     assert member.check_password("another secret 1")
     assert session.ended_at is not None
+
+
+def test_staff_change_their_password_on_the_profile_page(admin_client: Client) -> None:
+    """The admin's own page would not end API sessions."""
+    assert admin_client.get(reverse("admin:password_change")).headers["Location"] == "/dashboard/profile"
+    assert admin_client.post("/admin/password_change/", {"old_password": PASSWORD}).status_code == 302
+
+
+def test_support_staff_neither_give_rights_nor_touch_superusers(staff: User, member: User, outsider: User) -> None:
+    support = User.objects.create_user("support", "support@example.com", PASSWORD, is_staff=True)
+    support.user_permissions.set(Permission.objects.filter(codename__in=("view_user", "change_user")))
+    client = Client()
+    client.force_login(support)
+    rights = {"is_active": "on", "is_staff": "on", "is_superuser": "on"}
+    for user in (support, member):
+        client.post(reverse("admin:accounts_user_change", args=[user.id]), rights | {"name": "Changed"})
+        user.refresh_from_db()
+        assert (user.name, user.is_superuser, user.is_staff) == ("Changed", False, user == support)
+    new = {"password1": "another secret 1", "password2": "another secret 1"}
+    client.post(reverse("admin:auth_user_password_change", args=[member.id]), new)
+    assert client.post(reverse("admin:auth_user_password_change", args=[staff.id]), new).status_code == 403
+    assert client.post(reverse("admin:accounts_user_change", args=[staff.id]), {"name": "x"}).status_code == 403
+    assert User.objects.get(id=member.id).check_password("another secret 1")
+    assert User.objects.get(id=staff.id).check_password(PASSWORD)
 
 
 def test_users_and_organizations_are_neither_made_nor_deleted(admin_client: Client, member: User, organization) -> None:

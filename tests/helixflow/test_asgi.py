@@ -36,6 +36,13 @@ def test_unknown_paths_under_v1_are_json(site, path):
     assert "x" not in answer.headers
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_every_method_of_an_unknown_path_under_v1_is_a_404(site, method):
+    request = get("/v1/nowhere", "Content-Length: 0", method=method).replace(b"Host: x", b"Host: localhost")
+    answer = site.ask(request)
+    assert (answer.status, error_of(answer)["code"]) == (404, "invalid_request")
+
+
 def test_unknown_paths_elsewhere_are_pages(site):
     answer = site.ask(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert answer.status == 404
