@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helixflow.stack import embedded
-from tests.helixflow.stacks import Up, is_listening, is_running, run_to_its_end, wait_for
+from tests.stack import Up, is_listening, is_running, run_to_its_end, wait_for
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
 
