@@ -24,6 +24,7 @@ from helixflow.lib import errors
 from helixflow.server.cycle import Cycle, Http10Cycle, render
 
 RESET = struct.pack("ii", 1, 0)  # linger for no time at all
+LENGTH_DIGITS = 20  # of a Content-Length, as many as 64 bits have: Python refuses to read thousands of zeros
 
 
 @dataclass(frozen=True)
@@ -219,17 +220,32 @@ class Protocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > limits.header_bytes:
                 raise HeadersTooLarge
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) != 1 and (hosts or version == "1.1"):
-            raise errors.InvalidRequest("A request has exactly one Host header.")
-        if version != "1.1" and (version != "1.0" or any(name == b"transfer-encoding" for name, _ in self.headers)):
-            raise errors.InvalidRequest("Speak HTTP/1.1.")
-        if not self.url.startswith(b"/") and b"://" not in self.url:  # CONNECT, OPTIONS *
+        self.check_framing(version)
+        if self.parser.get_method() == b"CONNECT":  # the parser hands over what follows, whatever the headers say
+            raise errors.InvalidRequest("This is no proxy.")
+        if not self.url.startswith(b"/") and b"://" not in self.url:  # OPTIONS *
             raise errors.InvalidRequest("The address must start with a slash.")
         if not self.url.isascii() or b"%00" in self.url:
             raise errors.InvalidRequest("The address holds characters that no address has.")
         if len(self.pipeline) >= limits.pipeline:
             raise errors.InvalidRequest("Too many requests wait on this connection.")
+
+    def check_framing(self, version: str) -> None:
+        """Stricter than the parser, which lets `gzip, chunked` through as if it were `chunked`."""
+        hosts = codings = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                codings += 1
+                if value.strip().lower() != b"chunked":
+                    raise errors.InvalidRequest("The only transfer coding taken here is chunked.")
+            elif name == b"content-length" and len(value) > LENGTH_DIGITS:
+                raise errors.InvalidRequest("The Content-Length is not sensible.")
+        if hosts != 1 and (hosts or version == "1.1"):
+            raise errors.InvalidRequest("A request has exactly one Host header.")
+        if codings > 1 or (version != "1.1" and (version != "1.0" or codings)):
+            raise errors.InvalidRequest("Speak HTTP/1.1.")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.active = cycle

@@ -258,6 +258,12 @@ def test_refusals_leave_memory_flat(web):
         pytest.param(get("/", "Content-Length: 1e3", method="POST"), id="content-length is no number"),
         pytest.param(get("/", "Content-Length: " + "9" * 30, method="POST"), id="huge content-length"),
         pytest.param(get("/", "Transfer-Encoding: chunked, identity", method="POST"), id="chunked is not last"),
+        pytest.param(get("/", "Transfer-Encoding: gzip, chunked", method="POST") + b"0\r\n\r\n", id="another coding"),
+        pytest.param(
+            get("/", "Transfer-Encoding: identity", "Transfer-Encoding: chunked", method="POST") + b"0\r\n\r\n",
+            id="two codings",
+        ),
+        pytest.param(get("/", "Content-Length: " + "0" * 5000, method="POST"), id="content-length of 5,000 digits"),
         pytest.param(get("/", "Host: y"), id="two hosts"),
         pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="no host"),
         pytest.param(b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="chunks in HTTP/1.0"),
@@ -274,6 +280,8 @@ def test_refusals_leave_memory_flat(web):
         pytest.param(get("no-slash"), id="path without a slash"),
         pytest.param(get("http://"), id="address without a host"),
         pytest.param(get("x:1", method="CONNECT"), id="CONNECT"),
+        pytest.param(get("/", method="CONNECT"), id="CONNECT to a path"),
+        pytest.param(get("http://x/", method="CONNECT"), id="CONNECT to an address"),
         pytest.param(b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", id="unknown method"),
         pytest.param(b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", id="another version"),
         pytest.param(b"GET / HTTP/0.9\r\n\r\n", id="an old version"),
@@ -293,6 +301,7 @@ def test_malformed_requests_are_answered_400(web, request_bytes):
 def test_the_log_of_bad_requests_holds_no_traceback(web):
     web.ask(get("/\xff"))
     web.ask(get("x:1", method="CONNECT"))
+    web.ask(get("/", method="CONNECT"))
     assert not [line for line in web.log if "httptools" in line or "UnicodeDecodeError" in line]
 
 
