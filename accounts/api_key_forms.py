@@ -34,7 +34,7 @@ class ApiKeyForm(ServiceForm):
         label="Only these models",
         required=False,
         max_length=30_000,
-        help_text="Names separated by commas or line breaks. Empty: all models.",
+        help_text="Names as under Models, separated by commas or line breaks. Empty: all models.",
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
     )
 

@@ -3,7 +3,7 @@
 docs/design.md shows each of them in use.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django import template
@@ -11,7 +11,7 @@ from django.conf import settings
 from django.forms import BoundField
 from django.template import Context
 from django.template.loader import render_to_string
-from django.utils import timezone
+from django.utils import dateformat, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -22,6 +22,7 @@ from helixflow.site.icons import ICONS
 register = template.Library()
 
 UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
+ROUNDED_UP_S = 59
 ALONE = {"year": ("last year", "next year"), "month": ("last month", "next month"), "day": ("yesterday", "tomorrow")}
 SNIPPETS = (("curl", "curl"), ("python", "Python"), ("javascript", "JavaScript"), ("go", "Go"))
 
@@ -83,24 +84,29 @@ def code_tabs(context: Context, id: str, name: str, *, first: str = "curl", **va
     return SafeString(render_to_string("components/_code_tabs.html", {"id": id, "snippets": snippets, "first": first}))
 
 
-@register.filter
+@register.simple_tag(name="time")
+def relative_time(at: datetime | None, never: str = "Never") -> SafeString:
+    """``at`` told relatively, the exact time on hover. A template's last newline would stand before a full stop."""
+    if at is None:
+        return format_html('<span class="faint">{}</span>', never)
+    exact = dateformat.format(at.astimezone(UTC), "j M Y, H:i:s")
+    return format_html('<time datetime="{}" data-relative title="{} UTC">{}</time>', clock.rfc3339(at), exact, ago(at))
+
+
 def ago(moment: datetime) -> str:
     """``3 minutes ago``, in the words that static/js/time.js goes on with."""
     seconds = (moment - timezone.now()).total_seconds()
+    ahead = seconds > 0
+    if ahead:  # what was just set to a day from now is "tomorrow", not "in 23 hours"
+        seconds += ROUNDED_UP_S
     for unit, length in UNITS:
         count = int(abs(seconds) // length)
         if count:
-            ahead = seconds > 0
             if count == 1 and unit in ALONE:
                 return ALONE[unit][ahead]
             units = unit if count == 1 else f"{unit}s"
             return f"in {count} {units}" if ahead else f"{count} {units} ago"
     return "just now"
-
-
-@register.filter
-def rfc3339(moment: datetime) -> str:
-    return clock.rfc3339(moment)
 
 
 @register.filter

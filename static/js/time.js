@@ -10,7 +10,8 @@ const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const exact = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "long" });
 
 function relative(moment) {
-  const seconds = (moment - Date.now()) / 1000;
+  let seconds = (moment - Date.now()) / 1000;
+  if (seconds > 0) seconds += 59; // what was just set to a day from now is "tomorrow", not "in 23 hours"
   const unit = UNITS.find(([, length]) => Math.abs(seconds) >= length);
   return unit ? words.format(Math.trunc(seconds / unit[1]), unit[0]) : "just now";
 }

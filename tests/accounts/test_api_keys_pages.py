@@ -265,6 +265,17 @@ def test_rotating_shows_the_new_secret_once(owner, key):
     assert ApiKey.objects.count() == 2
 
 
+def test_a_rotated_key_leads_to_its_successor_and_a_revoked_one_has_no_end_ahead(owner, key):
+    client = signed_in(owner)
+    successor, _ = api_keys.rotate(key=key, user=owner, grace=timedelta(days=1))
+    page = client.get(f"{URL}/{key.public_id}")
+    assert f'href="{URL}/{successor.public_id}"' in page.content.decode()
+    assert "Rotating makes a new key" not in text_of(page)
+    assert "Ends" in text_of(page)
+    api_keys.revoke(key=key, user=owner)
+    assert "Ends" not in text_of(client.get(f"{URL}/{key.public_id}"))
+
+
 @pytest.mark.parametrize("grace", ["-1", "8", "soon", ""])
 def test_rotating_with_another_grace_comes_back_with_its_error(owner, key, grace):
     response = signed_in(owner).post(f"{URL}/{key.public_id}/rotate", {"grace_days": grace})

@@ -34,6 +34,8 @@ def render(source: str, **context: object) -> str:
         (NOW - timedelta(days=45), "last month"),
         (NOW - timedelta(days=800), "2 years ago"),
         (NOW + timedelta(days=1), "tomorrow"),
+        (NOW + timedelta(days=1) - timedelta(seconds=2), "tomorrow"),
+        (NOW + timedelta(seconds=20), "in 1 minute"),
         (NOW + timedelta(days=3), "in 3 days"),
     ],
 )
@@ -44,11 +46,12 @@ def test_times_are_told_relatively(moment: datetime, words: str) -> None:
 
 def test_a_time_carries_the_exact_moment() -> None:
     with time_machine.travel(NOW, tick=False):
-        shown = render('{% include "components/_time.html" with at=at only %}', at=NOW - timedelta(hours=2))
+        shown = render("{% time at %}", at=NOW - timedelta(hours=2))
     assert '<time datetime="2026-03-01T10:00:00Z"' in shown
     assert 'title="1 Mar 2026, 10:00:00 UTC"' in shown
     assert "2 hours ago" in shown
-    assert "Never" in render('{% include "components/_time.html" with at=None only %}')
+    assert "Never" in render("{% time None %}")
+    assert render("Used {% time None %}.").endswith("</span>.")
 
 
 @pytest.mark.parametrize(("used", "limit", "percent"), [(0, 100, 0), (80, 100, 80), (150, 100, 100), (0, 0, 100)])
