@@ -17,7 +17,8 @@ _NAMES: Final = {
     "object": "an object",
     "null": "null",
 }
-_AT: Final = re.compile(r" - at (?:`key` in )?`\$(.*)`\Z", re.DOTALL)
+# Bounded, since the text before may be a caller's own words that look like a path.
+_AT: Final = re.compile(r" - at (?:`key` in )?`\$([^`]{0,200})`\Z")
 _EXPECTED: Final = re.compile(r"Expected `([a-z |]+)`(?:, got `(\w+)`)?\Z")
 _LENGTH: Final = re.compile(r"Expected `(\w+)` of length (<=|>=) (\d+)\Z")
 _BOUND: Final = re.compile(r"Expected `(?:int|float)` (<=|>=) (-?[\d.]+)\Z")
@@ -103,7 +104,7 @@ def _complaint(what: str, path: str, ranges: Ranges, choices: Choices) -> str:
         return "is empty, too long or holds characters that are not allowed"
     if "out of range" in what:
         return "holds a number that is too large"
-    return f"is invalid: {what}"
+    return f"is invalid: {_short(what)}"
 
 
 def _expectation(types: str, got: str | None) -> str:

@@ -216,7 +216,7 @@ class ChosenCustom(Strict, tag_field="type", tag="custom"):
 
 class AllowedTools(Strict):
     mode: Literal["auto", "required"]
-    tools: list[FreeForm]
+    tools: Annotated[list[FreeForm], Meta(max_length=128)]
 
 
 class ChosenAllowed(Strict, tag_field="type", tag="allowed_tools"):

@@ -143,3 +143,19 @@ def test_nothing_in_a_body_reaches_the_upstream_unread():
     assert encode_chat_request(request, upstream_model="up", stream=False) == (
         b'{"model":"up","messages":[{"role":"user","content":"x"}],"temperature":1.0,"max_tokens":150,"user":"A"}'
     )
+
+
+def test_a_million_allowed_tools_are_refused_quickly():
+    tools = ",".join(["{}"] * 200_000)
+    body = raw("tool_choice", f'{{"type":"allowed_tools","allowed_tools":{{"mode":"auto","tools":[{tools}]}}}}')
+    started = time.process_time()
+    assert refusal(body).message == "tool_choice.allowed_tools.tools must have at most 128 items."
+    assert time.process_time() - started < 0.3
+
+
+@pytest.mark.parametrize("name", [" - at `$", " - at `$.x", "` - at `$", "`", "\\n", "x"])
+def test_a_refusal_is_short_whatever_it_is_about(name):
+    long = f'"{name * 100_000}"'
+    for body in (raw("messages", f'[{{"role":{long}}}]'), b"{" + long.encode() + b":1}"):
+        error = refusal(body)
+        assert len(error.message) + len(error.param or "") < 500
