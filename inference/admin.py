@@ -59,6 +59,14 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError("This key holds characters that no header can carry.") from None
         return api_key
 
+    def clean(self) -> dict[str, Any]:
+        """A stored key is sent to the address it was entered for, never to one of somebody else's choice."""
+        fields: dict[str, Any] = self.cleaned_data
+        replaced = fields.get("api_key") or fields.get("forget_api_key")
+        if self.instance.sealed_api_key and "base_url" in self.changed_data and not replaced:
+            self.add_error("api_key", "The stored key is for the old base URL. Enter the one for this, or forget it.")
+        return fields
+
     def save(self, commit: bool = True) -> Any:
         if self.cleaned_data["api_key"]:
             self.instance.api_key = self.cleaned_data["api_key"]

@@ -91,7 +91,7 @@ def test_a_refused_form_does_not_show_the_credential_either(admin):
 
 
 def test_an_empty_credential_keeps_the_old_one_and_a_box_forgets_it(admin, provider):
-    admin.post(change_url(provider), form(name="renamed", api_key=""))
+    admin.post(change_url(provider), form(name="renamed", api_key="", base_url=provider.base_url))
     provider.refresh_from_db()
     assert (provider.name, provider.api_key) == ("renamed", SECRET)
     admin.post(change_url(provider), form(api_key="sk-another"))
@@ -100,6 +100,21 @@ def test_an_empty_credential_keeps_the_old_one_and_a_box_forgets_it(admin, provi
     admin.post(change_url(provider), form(forget_api_key="on"))
     provider.refresh_from_db()
     assert provider.api_key == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [({}, None), ({"api_key": " "}, None), ({"api_key": "sk-another"}, "sk-another"), ({"forget_api_key": "on"}, "")],
+)
+def test_a_stored_credential_does_not_follow_to_another_address(admin, provider, fields, kept):
+    old = provider.base_url
+    response = admin.post(change_url(provider), form(base_url="https://elsewhere.example/v1", **fields))
+    provider.refresh_from_db()
+    if kept is None:
+        assert "for the old base URL" in response.content.decode()
+        assert (provider.base_url, provider.api_key) == (old, SECRET)
+    else:
+        assert (provider.base_url, provider.api_key) == ("https://elsewhere.example/v1", kept)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +155,7 @@ def test_a_credential_that_no_header_carries_is_refused(admin, api_key):
 @pytest.mark.django_db(transaction=True)
 class TestEveryChangeIsAnnounced:
     def test_saving_a_provider(self, admin, provider):
-        admin.post(change_url(provider), form())
+        admin.post(change_url(provider), form(base_url=provider.base_url))
         assert version() is not None
 
     def test_deleting_a_model(self, admin, model):
