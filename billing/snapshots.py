@@ -29,6 +29,9 @@ LOAD_TIMEOUT_S: Final = 2.0
 AGED_WAIT_S: Final = 0.25  # for a new copy of one that is there; admission compares generations in any case
 RETRY_AFTER_FAILURE_S: Final = 2.0
 MAX_CACHED: Final = 50_000
+MAX_COLD: Final = (
+    200  # readings under way, past which cold keys are turned away: made-up ones must not queue for minutes
+)
 CANNOT_CHECK: Final = "API keys cannot be checked at the moment. Try again."
 
 
@@ -113,6 +116,8 @@ class SnapshotCache:
         if snapshot is None or snapshot.has_expired:
             auth.check_form(token)
             self._raise_if_refused(token)
+            if len(self._loading) >= MAX_COLD and token not in self._loading:
+                raise errors.ServiceUnavailable(CANNOT_CHECK)
             return await self.reload(token)
         age = snapshot.age_s
         if age > REFRESH_AFTER_S and not self._failed_lately():

@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from accounts import api_keys, generation
+from accounts import api_keys, generation, keys
 from billing import limits, snapshots
 from billing.models import Plan, Subscription
 from helixflow.lib import errors, redis
@@ -143,8 +143,6 @@ def test_a_key_with_a_wrong_checksum_never_reaches_the_database(django_assert_nu
 
 
 def test_an_unknown_key_is_asked_for_once(django_assert_num_queries):
-    from accounts import keys
-
     unknown = keys.generate()
     with pytest.raises(errors.InvalidApiKey):
         limits.admit_other(unknown)
@@ -203,6 +201,27 @@ def test_a_stale_key_is_not_served_while_postgresql_hangs(token, organization, m
     monkeypatch.setattr(snapshots, "load", hung_postgresql)
     with pytest.raises(errors.ServiceUnavailable):
         admit_many(token, 1)
+
+
+def test_made_up_keys_do_not_queue_without_end(token, organization, monkeypatch, hung_postgresql):
+    admit_many(token, 1)
+    monkeypatch.setattr(snapshots.cache, "_loading", {})
+    monkeypatch.setattr(snapshots, "MAX_COLD", 20)
+    monkeypatch.setattr(snapshots, "LOAD_TIMEOUT_S", 3600)
+    monkeypatch.setattr(snapshots, "load", hung_postgresql)
+
+    async def flood():
+        waiting = [asyncio.create_task(limits.admit(keys.generate())) for _ in range(20)]
+        await asyncio.sleep(0)
+        with pytest.raises(errors.ServiceUnavailable):
+            await limits.admit(keys.generate())
+        assert len(snapshots.cache._loading) == 20
+        _, verdict = await limits.admit(token)
+        for task in waiting:
+            task.cancel()
+        return verdict.outcome
+
+    assert asyncio.run(flood()) == limits.ADMITTED
 
 
 @pytest.fixture
