@@ -142,7 +142,10 @@ SILENCED_SYSTEM_CHECKS = ["auth.W004"]  # unique without regard to case, by a co
 AUTHENTICATION_BACKENDS = ["accounts.backends.UsernameOrEmailBackend"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("email", "username", "name")},
+    },
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 8}},
     {"NAME": "accounts.passwords.MaximumLengthValidator"},
     {"NAME": "accounts.passwords.CommonPasswordValidator"},
@@ -233,6 +236,8 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_ACCEPT_CONTENT = [CELERY_TASK_SERIALIZER := "json"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120, "socket_timeout": 15, "global_keyprefix": "celery:"}
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False  # LOGGING below holds for the worker and beat too
+CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "clear-expired-sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": 3600.0},
@@ -240,7 +245,9 @@ CELERY_BEAT_SCHEDULE = {
 
 # E-mail: console in development unless EMAIL_URL is set.
 _email = env.url("EMAIL_URL", "console://", ("console", "smtp", "smtps", "smtp+tls"))
-EMAIL_BACKEND = f"django.core.mail.backends.{'console' if _email.scheme == 'console' else 'smtp'}.EmailBackend"
+EMAIL_BACKEND = (
+    "helixflow.mail.EmailBackend" if _email.scheme == "console" else "django.core.mail.backends.smtp.EmailBackend"
+)
 EMAIL_HOST = _email.hostname or "localhost"
 EMAIL_PORT = _email.port or {"smtps": 465, "smtp+tls": 587}.get(_email.scheme, 25)
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = env.credentials(_email)
@@ -281,6 +288,7 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": env.text("HELIXFLOW_LOG_LEVEL", "INFO")},
     "loggers": {
+        "celery": {"level": "WARNING"},
         "django": {"handlers": [], "propagate": True},
         "uvicorn": {"handlers": [], "propagate": True},
     },

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import socket
 import sys
 import time
@@ -92,12 +93,15 @@ class Stack:
     def _welcome(self) -> str:
         site = settings.PUBLIC_URL
         manage = f"{_short(Path(sys.executable))} {_short(settings.BASE_DIR / 'manage.py')}"
+        if env.text("HELIXFLOW_DATA_DIR"):  # another terminal would find the copy that is there by default
+            manage = f"HELIXFLOW_DATA_DIR={shlex.quote(str(settings.DATA_DIR))} {manage}"
         lines = [
             self.console.bold(f"HelixFlow is up: {site}"),
             "",
             f"Sign up   {site}/signup",
             f"Docs      {site}/docs",
             f"Admin     {site}/admin/  (an administrator: {manage} createsuperuser)",
+            *(["Mail      is not sent but shown in this log, links and all"] if _shows_mail() else []),
             "Stop      Ctrl-C",
         ]
         account = demo.read() if self.with_demo else None
@@ -114,6 +118,13 @@ HIDDEN: Final = (
     "Received SIGTERM scheduling shutdown",
     "is now ready to exit",
     "the database system is starting up",
+    "need to evaluate at least 1 token",  # the model, of every prompt that it met before
+    "n_past was set to",
+    "Started server process",
+    "Waiting for application",
+    "Application startup complete",
+    "Application shutdown complete",
+    "Finished server process",
 )
 
 
@@ -136,6 +147,7 @@ def _web(needs: tuple[str, ...]) -> Program:
         "web",
         _manage("web"),
         needs=needs,
+        hidden=HIDDEN,
         is_ready=partial(embedded.http_answers, host, settings.PORT, "/livez"),
         stop_seconds=settings.SHUTDOWN_GRACE_S + 16,  # what web allows itself after its grace, and a little
     )
@@ -156,6 +168,10 @@ def _celery(what: str, needs: tuple[str, ...], *options: str) -> Program:
         ],
         needs=needs,
     )
+
+
+def _shows_mail() -> bool:
+    return settings.EMAIL_BACKEND == "helixflow.mail.EmailBackend"
 
 
 def _short(path: Path) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from helixflow.stack import embedded
 from tests.stack import Up, is_listening, is_running, run_to_its_end, wait_for
@@ -30,6 +31,7 @@ def test_it_serves_the_site_and_tells_the_address(up):
     assert up.answers("/livez")
     assert f"HelixFlow is up: http://127.0.0.1:{up.port}" in up.output
     assert f"http://127.0.0.1:{up.port}/signup" in up.output
+    assert f"HELIXFLOW_DATA_DIR={up.data_dir} " in up.output  # the hint is for a terminal without this environment
 
 
 def test_the_demo_key_gets_an_answer_from_the_embedded_model(up):
@@ -43,6 +45,14 @@ def test_the_demo_key_gets_an_answer_from_the_embedded_model(up):
     )
     assert answer.headers["X-HelixFlow-Upstream"] == "embedded/smollm2-135m-instruct"
     assert answer.parse().choices[0].message.content
+
+
+def test_a_mail_is_readable_in_the_log(up):
+    account = {"username": "reader", "email": "reader@example.com", "password": "a long password"}
+    requests.post(f"http://127.0.0.1:{up.port}/v1/auth/register", json=account, timeout=10).raise_for_status()
+    wait_for(lambda: "mail to reader@example.com: Confirm your e-mail address" in up.output, what="no mail")
+    wait_for(lambda: f"http://127.0.0.1:{up.port}/verify-email/" in up.output, what="no link")
+    assert "<html" not in up.output  # the other half of the mail
 
 
 @pytest.mark.parametrize("name", CHILDREN)
