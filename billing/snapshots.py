@@ -29,9 +29,8 @@ LOAD_TIMEOUT_S: Final = 2.0
 AGED_WAIT_S: Final = 0.25  # for a new copy of one that is there; admission compares generations in any case
 RETRY_AFTER_FAILURE_S: Final = 2.0
 MAX_CACHED: Final = 50_000
-MAX_COLD: Final = (
-    200  # readings under way, past which cold keys are turned away: made-up ones must not queue for minutes
-)
+# Readings under way, past which cold keys are turned away: made-up ones must not queue for minutes.
+MAX_COLD: Final = 200
 CANNOT_CHECK: Final = "API keys cannot be checked at the moment. Try again."
 
 
