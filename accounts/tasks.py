@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from celery import current_app, shared_task
 from celery.app.task import Task
+from django import db
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -26,7 +27,10 @@ _QUICK: Final = {
 }
 # About ten minutes of tries. No wait over 60 s: a longer one outlives the broker's visibility timeout.
 _mail_task = shared_task(
-    autoretry_for=(OSError, smtplib.SMTPException), max_retries=12, retry_backoff=2, retry_backoff_max=60
+    autoretry_for=(OSError, smtplib.SMTPException, db.OperationalError, db.InterfaceError),
+    max_retries=12,
+    retry_backoff=2,
+    retry_backoff_max=60,
 )
 
 

@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+from django import db
 from django.contrib.sessions.models import Session
 from django.core.mail import EmailMultiAlternatives
 from django.test import Client
@@ -34,13 +35,16 @@ def test_the_schedule_names_tasks_that_exist(settings) -> None:
     assert {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()} <= set(app.tasks)
 
 
-def test_a_mail_server_that_is_down_is_tried_again(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("trouble", [ConnectionRefusedError, db.OperationalError])
+def test_what_a_mail_needs_and_is_down_is_tried_again(
+    owner: User, monkeypatch: pytest.MonkeyPatch, trouble: type[Exception]
+) -> None:
     tries = []
 
     def send(message: EmailMultiAlternatives) -> int:
         tries.append(message.to)
         if len(tries) < 3:
-            raise ConnectionRefusedError
+            raise trouble
         return 1
 
     monkeypatch.setattr(EmailMultiAlternatives, "send", send)
