@@ -17,6 +17,7 @@ urlpatterns = [
     path("dashboard", pages.overview),
     path("dashboard/models", pages.models),
     path("manifest.webmanifest", pages.manifest),
+    path("favicon.ico", pages.favicon),
     path("robots.txt", pages.robots),
     path(".well-known/security.txt", pages.security),
     path("admin", RedirectView.as_view(url="/admin/")),

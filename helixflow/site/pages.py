@@ -4,9 +4,9 @@ from datetime import timedelta
 
 from asgiref.sync import async_to_sync
 from django.contrib.auth.decorators import login_required
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.templatetags.static import static
 from django.utils import timezone
 from django.views.decorators.cache import cache_control
@@ -18,7 +18,7 @@ from billing import plans
 from billing.models import Plan
 from helixflow.server import health
 from helixflow.site import error_guide
-from inference.models import Model
+from inference.models import Deployment, Model
 
 RECENT_KEYS = 5
 SERVICES = (
@@ -79,7 +79,9 @@ def models(request: HttpRequest) -> HttpResponse:
     """What the organization's keys may call, as ``GET /v1/models`` lists it."""
     organization = _membership(request).organization
     offered = Model.objects.filter(Q(only_for=None) | Q(only_for=organization), enabled=True).distinct()
-    return render(request, "site/models.html", {"models": offered})
+    answering = Deployment.objects.filter(enabled=True, provider__enabled=True)
+    models = offered.prefetch_related(Prefetch("deployments", answering, to_attr="answering"))
+    return render(request, "site/models.html", {"models": models})
 
 
 @require_safe
@@ -92,6 +94,13 @@ def manifest(request: HttpRequest) -> HttpResponse:
     about = {"name": "HelixFlow", "short_name": "HelixFlow", "start_url": "/dashboard", "display": "standalone"}
     colours = {"background_color": "#12141c", "theme_color": "#12141c"}
     return JsonResponse(about | colours | {"icons": icons}, content_type="application/manifest+json")
+
+
+@require_safe
+@cache_control(public=True, max_age=3600)
+def favicon(request: HttpRequest) -> HttpResponse:
+    """For pages without a link to one: the admin, JSON."""
+    return redirect(static("img/favicon.svg"))
 
 
 @require_safe

@@ -21,7 +21,7 @@ from billing.seeds import seed_plans
 from helixflow.lib import errors
 from helixflow.server import health
 from helixflow.views import error_response
-from inference.models import Model
+from inference.models import Model, Provider
 from tests import factories
 
 PUBLIC = ("/", "/docs", "/docs/api", "/status", "/support")
@@ -213,6 +213,20 @@ def test_the_models_page_lists_what_is_offered(
     assert "just-for-us" not in page(client, "/dashboard/models")
 
 
+def test_the_models_page_says_who_answers(client: Client, owner: User, organization: Organization) -> None:
+    model = Model.objects.create(name="gpt-4", owned_by="openai")
+    on = Provider.objects.create(name="embedded", base_url="http://127.0.0.1:1/v1")
+    off = Provider.objects.create(name="away", base_url="http://127.0.0.1:1/v1", enabled=False)
+    for provider in (on, off):
+        model.deployments.create(name=f"{provider.name}/small", provider=provider, upstream_model="small")
+    Model.objects.create(name="orphan", owned_by="openai")
+    client.force_login(owner)
+    html = page(client, "/dashboard/models")
+    assert "embedded/small" in html
+    assert "away/small" not in html
+    assert html.count("Nobody now") == 1
+
+
 def test_the_status_page_is_honest(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     found(monkeypatch, redis="unhealthy")
     html = page(client, "/status")
@@ -279,6 +293,7 @@ def test_the_small_files_of_a_site_are_there(client: Client) -> None:
     manifest = client.get("/manifest.webmanifest")
     assert manifest["Content-Type"] == "application/manifest+json"
     assert manifest.json()["name"] == "HelixFlow"
+    assert "img/favicon" in client.get("/favicon.ico")["Location"]
 
 
 @pytest.fixture(scope="module")
