@@ -45,6 +45,12 @@ def test_next_leads_only_to_this_site(client: Client, owner: User, place: str, t
     assert response["Location"] == expected
 
 
+@pytest.mark.parametrize("cookie", [r'"\000aaaaaaaaaaa"', r'"aaaaaaaa\377"', "a" * 5000, "x", "-" * 32])
+def test_a_session_cookie_of_anything_is_nobodys(client: Client, db: None, cookie: str) -> None:
+    response = client.get("/dashboard", headers={"cookie": f"helixflow_session={cookie}"})
+    assert response["Location"].startswith("/login")
+
+
 def test_who_is_logged_in_is_led_on(client: Client, owner: User) -> None:
     client.force_login(owner)
     assert client.get("/login")["Location"] == "/dashboard"
