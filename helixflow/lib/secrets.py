@@ -12,6 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from helixflow.lib import env
 
+LEAST_LENGTH = 32
+
 
 def random_text() -> str:
     return secrets.token_urlsafe(48)
@@ -40,6 +42,7 @@ class Secrets:
     def get(self, name: str, make: Callable[[], str]) -> str:
         value = env.text(name)
         if value:
+            self._require_length(name, value)
             return value
         if self._required:
             raise ImproperlyConfigured(f"{name} must be set when HELIXFLOW_ENV is production.")
@@ -57,7 +60,14 @@ class Secrets:
         values = [part.strip() for part in self.get(name, make).split(",") if part.strip()]
         if not values:
             raise ImproperlyConfigured(f"{name} must hold at least one key.")
+        for value in values:
+            self._require_length(name, value)
         return values
+
+    def _require_length(self, name: str, value: str) -> None:
+        """A JWT under a short key tells it to whoever has the patience to guess."""
+        if self._required and len(value) < LEAST_LENGTH:
+            raise ImproperlyConfigured(f"{name} must have at least {LEAST_LENGTH} characters for each key.")
 
     @staticmethod
     def _read_or_make(path: Path, make: Callable[[], str]) -> str:

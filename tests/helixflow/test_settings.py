@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests import tree
+from tests.checks import PRODUCTION
 
 
 def setting(expression: str, **environment: str) -> object:
@@ -34,3 +37,14 @@ def test_the_options_of_a_database_url_reach_the_driver() -> None:
         "sslmode": "verify-full",
         "sslrootcert": "/etc/ca.pem",
     }
+
+
+@pytest.mark.parametrize("name", ["HELIXFLOW_SECRET_KEY", "HELIXFLOW_JWT_KEY", "HELIXFLOW_KEY_PEPPERS"])
+def test_a_secret_that_can_be_guessed_is_refused_in_production(name: str) -> None:
+    assert setting("PRODUCTION", **PRODUCTION) is True
+    short = f"{'x' * 40},short" if name.endswith("S") else "short"
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        setting("PRODUCTION", **PRODUCTION | {name: short})
+    last = refused.value.stderr.strip().splitlines()[-1]
+    assert f"{name} must have at least 32 characters" in last
+    assert "short" not in last
