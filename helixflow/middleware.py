@@ -49,6 +49,23 @@ class ClientAddressMiddleware:
         return self.get_response(request)
 
 
+class PrivatePagesMiddleware:
+    """What was made with a look at the session is its owner's: no cache on the way keeps it, no browser shows it again.
+
+    Views that say how their answer may be cached are left alone. Outside of SessionMiddleware.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        session = getattr(request, "session", None)
+        if session is not None and session.accessed and "Cache-Control" not in response:
+            response["Cache-Control"] = "private, no-store" if "_auth_user_id" in session else "private, no-cache"
+        return response
+
+
 class ErrorMiddleware:
     """PostgreSQL or Redis out of reach is a 503 with Retry-After, as a page or as JSON, never a 500.
 

@@ -108,6 +108,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "helixflow.middleware.ErrorMiddleware",
     "csp.middleware.CSPMiddleware",
+    "helixflow.middleware.PrivatePagesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -292,6 +293,7 @@ LOGGING = {
     "loggers": {
         "celery": {"level": "WARNING"},
         "django": {"handlers": [], "propagate": True},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},  # a trace for whoever forges a Host; 400 is logged
         "uvicorn": {"handlers": [], "propagate": True},
     },
 }

@@ -363,3 +363,15 @@ def test_names_from_people_are_escaped(client: Client, outsider: User) -> None:
     html = page(client, "/dashboard")
     for raw in ("<script>alert", "<img src=x>", "<b>bold"):
         assert raw not in html
+
+
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/api-keys", "/dashboard/models", "/dashboard/profile", "/"])
+def test_no_cache_keeps_the_page_of_somebody(client: Client, owner: User, path: str) -> None:
+    client.force_login(owner)
+    kept = client.get(path)["Cache-Control"]
+    assert "private" in kept
+    assert "no-store" in kept
+
+
+def test_files_for_everybody_may_be_kept(client: Client) -> None:
+    assert "public" in client.get("/robots.txt")["Cache-Control"]
