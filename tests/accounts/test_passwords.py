@@ -1,5 +1,11 @@
 """How passwords are kept."""
 
+import getpass
+
+import pytest
+from django.core.management import call_command
+
+from accounts import sessions
 from accounts.models import User
 from tests.factories import PASSWORD
 
@@ -20,3 +26,13 @@ def test_a_hash_of_other_numbers_still_opens() -> None:
     user.save = lambda **kwargs: None  # type: ignore[method-assign]
     assert user.check_password(PASSWORD)
     assert "m=19456" in user.password
+
+
+def test_the_changepassword_command_ends_the_api_sessions(owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = sessions.start(user=owner)
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: "another secret 1")
+    call_command("changepassword", owner.username)
+    session.refresh_from_db()
+    owner.refresh_from_db()
+    assert session.ended_at is not None
+    assert owner.check_password("another secret 1")
