@@ -278,6 +278,22 @@ def test_an_unknown_page_is_a_404_page(client: Client) -> None:
     assert "isn't here" in page(client, "/nowhere", 404)
 
 
+@pytest.mark.parametrize(
+    ("path", "error", "way_on"),
+    [
+        ("/login", errors.RateLimitExceeded(retry_after=7), "/login"),
+        ("/dashboard", errors.AuthorizationFailed(), "/logout"),  # someone without an organization
+        ("/dashboard/models", errors.NotFound(), "/dashboard"),
+        ("/nowhere", errors.NotFound(), "/"),
+    ],
+)
+def test_an_error_page_leads_on(rf: RequestFactory, path: str, error: errors.HelixError, way_on: str) -> None:
+    request = rf.get(path)
+    request.request_id = ""  # type: ignore[attr-defined]
+    html = error_response(request, error).content.decode()  # type: ignore[attr-defined]
+    assert re.findall(r'<a href="([^"]+)" class="button button--primary"', html) == [way_on]
+
+
 def test_a_wrong_method_is_a_405_page(client: Client) -> None:
     response = client.delete("/docs")
     assert response.status_code == 405
