@@ -1,10 +1,10 @@
 """The catalogue in the admin: providers, models and deployments. Each change reaches every web process in a second."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, Q, QuerySet
+from django.db.models import CharField, Count, Q, QuerySet
 from django.http import HttpRequest
 
 from inference import catalogue
@@ -99,6 +99,8 @@ class ProviderAdmin(CatalogueAdmin):
 class DeploymentInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Deployment
     extra = 0
+    # Django's own are so wide that the row leaves the page.
+    formfield_overrides: ClassVar = {CharField: {"widget": forms.TextInput(attrs={"size": 24})}}
     autocomplete_fields = ("provider",)
 
 
