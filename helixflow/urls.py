@@ -31,6 +31,7 @@ urlpatterns = [
     path("v1/", include("accounts.api.urls")),
     path("v1/", include("inference.api")),
     re_path(r"^v1(?:/|$)", views.unknown_endpoint),
+    re_path(r".+/$", views.without_slash),
 ]
 
 handler400 = views.bad_request

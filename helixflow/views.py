@@ -2,7 +2,8 @@
 
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import is_valid_path
 from django.views.decorators.csrf import csrf_exempt
 
 from helixflow.lib import errors
@@ -42,6 +43,15 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def unknown_endpoint(request: HttpRequest) -> HttpResponseBase:
     """Below /v1 nothing reads cookies, and a POST to a wrong path deserves a 404 as well."""
     return not_found(request)
+
+
+def without_slash(request: HttpRequest) -> HttpResponseBase:
+    """Typed with a slash at its end, a page is still found."""
+    path = f"/{request.path_info.strip('/')}"  # one slash: two would lead to another site
+    if request.method not in ("GET", "HEAD") or not is_valid_path(path):
+        return not_found(request)
+    query = request.META["QUERY_STRING"]
+    return redirect(f"{path}?{query}" if query else path)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:

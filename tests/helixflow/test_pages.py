@@ -294,6 +294,25 @@ def test_an_error_page_leads_on(rf: RequestFactory, path: str, error: errors.Hel
     assert re.findall(r'<a href="([^"]+)" class="button button--primary"', html) == [way_on]
 
 
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("/docs/", "/docs"),
+        ("/docs/api//", "/docs/api"),
+        ("/login/?next=/dashboard", "/login?next=/dashboard"),
+        ("/dashboard/api-keys/", "/dashboard/api-keys"),
+    ],
+)
+def test_a_page_is_found_with_a_slash_at_its_end(client: Client, asked: str, found: str) -> None:
+    assert client.get(asked)["Location"] == found
+    assert client.post(asked).status_code == 404
+
+
+@pytest.mark.parametrize("asked", ["/nowhere/", "//example.com//", "/docs\r\nX-Evil: 1/", "//docs.example.com/docs/"])
+def test_a_slash_leads_to_no_other_site(client: Client, asked: str) -> None:
+    assert client.get("/", PATH_INFO=asked).status_code == 404
+
+
 def test_a_wrong_method_is_a_405_page(client: Client) -> None:
     response = client.delete("/docs")
     assert response.status_code == 405
