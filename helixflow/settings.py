@@ -88,7 +88,7 @@ INSTALLED_APPS = [
     "webhooks",
     "billing",
     "inference",
-    "helixflow",
+    "helixflow.apps.HelixFlowConfig",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -30,6 +30,8 @@ PRODUCTION = {
     "HELIXFLOW_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
     "DATABASE_URL": "postgresql://helixflow:made-up@db.example/helixflow",
     "REDIS_URL": "rediss://:made-up@redis.example/0",
+    "HELIXFLOW_TRUSTED_PROXIES": "1",
+    "EMAIL_URL": "smtp+tls://helixflow:made-up@mail.example",
 }
 
 
