@@ -6,7 +6,7 @@ what DeepSeek, vLLM and llama.cpp all call it.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,6 +15,8 @@ Text = str | UnsetType | None
 Whole = int | UnsetType | None
 
 MAX_TOKENS: Final = 2**31 - 1
+# Of a choice, or of a tool call in it: what is put together by index must not grow with what an upstream makes up.
+Index = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 
 A = TypeVar("A", "Answer", "Chunk")
 
@@ -107,7 +109,7 @@ class ToolCall(msgspec.Struct):
 
 
 class ToolCallDelta(msgspec.Struct):
-    index: int | UnsetType | None = UNSET
+    index: Index | UnsetType | None = UNSET
     id: Text = UNSET
     type: Text = UNSET
     function: FunctionText | UnsetType | None = UNSET
@@ -193,7 +195,7 @@ class Choice(msgspec.Struct, kw_only=True):
 
 
 class ChunkChoice(msgspec.Struct):
-    index: int | None = None
+    index: Index | None = None
     delta: Delta | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | UnsetType | None = UNSET

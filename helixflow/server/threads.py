@@ -47,7 +47,7 @@ class ThreadedDjango(ASGIHandler):
             async with asyncio.timeout(ANSWER_S):
                 response = await asyncio.wrap_future(self.submit(scope, body, send))
         except TimeoutError:
-            logger.error("no thread answered %s", scope["path"])  # noqa: TRY400  # nothing of ours to trace
+            logger.error("no thread answered %r", scope["path"])  # noqa: TRY400  # nothing of ours to trace
             await busy(scope, send)
             return
         if response is not None:

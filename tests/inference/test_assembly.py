@@ -158,3 +158,9 @@ def test_a_chunk_that_makes_no_sense_is_refused(data):
 def test_an_error_in_the_stream_is_raised():
     with pytest.raises(UpstreamStreamError, match="out of memory"):
         Assembler().add(b'{"error": {"message": "out of memory"}}')
+
+
+@pytest.mark.parametrize("choice", [{"index": 128}, {"index": -1}, {"delta": {"tool_calls": [{"index": 10**6}]}}])
+def test_an_upstream_cannot_make_up_indexes_without_end(choice):
+    with pytest.raises(BadAnswer):
+        Assembler().add(json.dumps({"choices": [choice]}).encode())

@@ -254,6 +254,11 @@ def without_nulls(value: Any) -> Any:
         ({"top_logprobs": 5}, "top_logprobs", "top_logprobs needs logprobs to be true."),
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs", "top_logprobs must be between 0 and 20."),
         ({"logit_bias": {"1": 101}}, "logit_bias", "logit_bias must be at most 100."),
+        (
+            {"logit_bias": dict.fromkeys(map(str, range(1025)), 1)},
+            "logit_bias",
+            "logit_bias must have at most 1024 entries.",
+        ),
         ({"tool_choice": "always"}, "tool_choice", "tool_choice must be one of auto, none, required."),
         ({"verbosity": "loud"}, "verbosity", "verbosity must be one of high, low, medium."),
         ({"user": "x" * 513}, "user", "user must have at most 512 characters."),
