@@ -1,21 +1,28 @@
 """Fixtures for every test. The same three people everywhere: owner, member, outsider (of another organization)."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.test import Client
+from redis import Redis
 
 from accounts.models import Organization, User
-from helixflow.lib import redis
 from tests import factories
 from tests.fakes.upstream import Upstream
 
 
+@pytest.fixture(scope="session")
+def _redis() -> Redis:
+    """More patient than the platform's own client: the machine may be busy."""
+    return Redis.from_url(os.environ["REDIS_URL"], socket_timeout=20)
+
+
 @pytest.fixture(autouse=True)
-def _clean_redis() -> None:
+def _clean_redis(_redis: Redis) -> None:
     """Counters, generations and throttles of one test are not the next one's."""
-    redis.sync_client().flushdb()
+    _redis.flushdb()
 
 
 @pytest.fixture(autouse=True)

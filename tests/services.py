@@ -49,7 +49,7 @@ def start() -> None:
         _run(service)
         os.environ["DATABASE_URL"] = service.url
     if not os.environ.get("REDIS_URL"):
-        service = embedded.valkey(folder, port=embedded.free_port())
+        service = embedded.valkey(folder, port=embedded.free_port(), options=("--appendonly", "no"))
         _run(service)
         os.environ["REDIS_URL"] = service.url
 
