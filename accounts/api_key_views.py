@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import path
+from django.urls import path, reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
@@ -124,7 +124,8 @@ def _created(
     request: HttpRequest, membership: Membership, key: ApiKey, secret: str, replaced: ApiKey | None = None
 ) -> HttpResponse:
     model = key.allowed_models[0] if key.allowed_models else settings.EXAMPLE_MODEL
-    context = {"key": key, "secret": secret, "replaced": replaced, "model": model}
+    key_page = reverse("api-key", args=[key.public_id])
+    context = {"key": key, "secret": secret, "replaced": replaced, "model": model, "key_page": key_page}
     return _render(request, membership, "created", context)
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Upper
 from django.utils import timezone
 
@@ -19,8 +19,13 @@ class UserManager(BaseUserManager["User"]):
         user.save(using=self._db)
         return user
 
+    @transaction.atomic
     def create_superuser(self, username: str, email: str, password: str | None = None) -> "User":
-        return self.create_user(username, email, password, is_staff=True, is_superuser=True)
+        """With an organization of their own, so that the dashboard is theirs as well as the admin site."""
+        user = self.create_user(username, email, password, is_staff=True, is_superuser=True)
+        organization = Organization.objects.create(name="Administrators")
+        Membership.objects.create(organization=organization, user=user, role=Role.OWNER)
+        return user
 
     def get_by_natural_key(self, username: str | None) -> "User":
         return self.get_by_login(username or "")

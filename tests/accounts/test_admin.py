@@ -174,3 +174,8 @@ def test_the_admins_own_login_is_throttled(client: Client, db: None) -> None:
     response = client.post("/admin/login/", {"username": "root", "password": PASSWORD})
     assert response.status_code == 429
     assert client.get("/admin").headers["Location"] == "/admin/"
+
+
+def test_a_superuser_made_on_the_command_line_has_a_dashboard_too(client: Client, staff: User) -> None:
+    client.force_login(staff)
+    assert client.get("/dashboard").status_code == 200

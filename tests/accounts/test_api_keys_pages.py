@@ -341,3 +341,22 @@ def test_someone_without_an_organization_is_told(db):
     response = signed_in(factories.user("nobody")).get(URL)
     assert response.status_code == 403
     assert "no organization" in text_of(response)
+
+
+def test_the_form_names_the_models_that_are_there_for_this_organization(organization, owner, outsider, upstream):
+    factories.deploy(upstream, name="open", model="open-model")
+    closed = factories.deploy(upstream, name="closed", model="closed-model").model
+    closed.only_for.add(outsider.memberships.get().organization)
+    factories.reread_catalogue()
+    page = text_of(signed_in(owner).get(f"{URL}/new"))
+    assert "open-model" in page
+    assert "closed-model" not in page
+
+
+def test_a_list_that_names_no_model_is_warned_of_when_the_key_is_made(organization, owner, upstream):
+    factories.deploy(upstream, model="open-model")
+    client = signed_in(owner)
+    made = client.post(f"{URL}/new", new_form(client, models="open-model, opem-model"))
+    assert "No such model now: opem-model" in text_of(made)
+    made = client.post(f"{URL}/new", new_form(client, models="open-model"))
+    assert "No such model now" not in text_of(made)
