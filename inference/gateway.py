@@ -177,7 +177,8 @@ class Exchange:
     async def _relay(self, request: schemas.ChatRequest, model: catalogue.Model) -> None:
         client = self.gateway.client
         assert client is not None  # noqa: S101  # started before any request
-        call = relay.Call(request, ids.new_id(ids.COMPLETION), int(time.time()), client)
+        completion_id = ids.COMPLETION + self.request_id.removeprefix(ids.REQUEST)  # the same instant and randomness
+        call = relay.Call(request, completion_id, int(time.time()), client)
         self.task = asyncio.current_task()
         watcher = asyncio.create_task(self._watch())
         try:

@@ -59,6 +59,11 @@ def test_every_answer_carries_its_headers(plane, deployment, token):
     assert int(headers["x-ratelimit-reset"]) % 60 == 0
 
 
+def test_a_completion_is_found_by_its_request_and_the_reverse(plane, deployment, token):
+    response = plane.chat(token)
+    assert response.json()["id"].removeprefix("chatcmpl-") == response.headers["x-request-id"].removeprefix("req_")
+
+
 def test_nothing_of_the_upstream_s_own_making_leaks(plane, deployment, token):
     for options in ({}, {"stream": True}):
         text = plane.chat(token, **options).text
