@@ -41,11 +41,15 @@ class Command(BaseCommand):
 
 def collect_missing_static_files() -> None:
     """No page renders without them. `manage.py setup` also brings old ones up to date."""
-    manifest = settings.STATIC_ROOT / "staticfiles.json"  # written last
-    if manifest.exists():
-        return
-    settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
-    with (settings.DATA_DIR / "static.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another copy may be doing the same
+    manifest = settings.STATIC_ROOT / "staticfiles.json"
+    try:
+        settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
+        lock = (settings.DATA_DIR / "static.lock").open("w")
+    except OSError:
+        if manifest.exists():  # collected when the image was built, and read-only since
+            return
+        raise
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another copy may be at it: the manifest is there before all is compressed
         if not manifest.exists():
             call_command("collectstatic", interactive=False, verbosity=0)
