@@ -3,7 +3,6 @@
 Users sign up and are deactivated, organizations are disabled: neither is made or deleted here, since usage names them.
 Of a password nothing is shown, not even its algorithm and salt.
 """
-# Django's admin classes are generic only in the stubs, hence the ignores of type-arg.
 
 from typing import Any, ClassVar
 
@@ -24,14 +23,14 @@ admin.site.unregister(Group)
 admin.site.site_header = admin.site.site_title = "HelixFlow"
 
 
-class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
+class MembershipInline(admin.TabularInline):
     model = Membership
     extra = 0
     autocomplete_fields = ("user", "organization")
     readonly_fields = ("created_at",)
 
 
-class PasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]
+class PasswordForm(AdminPasswordChangeForm):
     """Ends the user's API sessions too; the web's end by Django's session hash."""
 
     def save(self, commit: bool = True) -> User:
@@ -41,7 +40,7 @@ class PasswordForm(AdminPasswordChangeForm):  # type: ignore[type-arg]
         return saved
 
 
-class BumpsOrganizations(admin.ModelAdmin):  # type: ignore[type-arg]
+class BumpsOrganizations(admin.ModelAdmin):
     """For admins with memberships inline: the organizations of each that changes learn of it."""
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
@@ -54,7 +53,7 @@ class BumpsOrganizations(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(User)
-class UserAdmin(BumpsOrganizations, DjangoUserAdmin):  # type: ignore[type-arg]
+class UserAdmin(BumpsOrganizations, DjangoUserAdmin):
     change_password_form = PasswordForm
     list_display = ("username", "email", "name", "is_verified", "organization_count", "is_active", "last_login")
     list_filter = ("is_active", "is_staff", ("email_verified_at", admin.EmptyFieldListFilter))
@@ -161,7 +160,7 @@ class OrganizationAdmin(BumpsOrganizations):
 
 
 @admin.register(Membership)
-class MembershipAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class MembershipAdmin(admin.ModelAdmin):
     list_display = ("user", "organization", "role", "created_at")
     list_filter = ("role",)
     list_select_related = ("user", "organization")
@@ -191,7 +190,7 @@ class MembershipAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(TokenSession)
-class TokenSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class TokenSessionAdmin(admin.ModelAdmin):
     list_display = ("user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "ended_at")
     list_filter = (("ended_at", admin.EmptyFieldListFilter),)
     list_select_related = ("user",)

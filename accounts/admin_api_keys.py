@@ -12,7 +12,7 @@ from helixflow.lib import ids
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the stubs' generic is not subscriptable at run time
+class ApiKeyAdmin(admin.ModelAdmin):
     list_display = ("name", "hint", "organization", "environment", "state", "last_used_at", "expires_at", "created_at")
     list_filter = ("environment", ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("organization",)

@@ -11,7 +11,7 @@ from billing.models import Plan, Subscription
 
 
 @admin.register(Plan)
-class PlanAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the stubs' generic is not subscriptable at run time
+class PlanAdmin(admin.ModelAdmin):  # the stubs' generic is not subscriptable at run time
     """A plan's numbers reach the gateways as snapshots age, within 30 s: it would be too many to announce at once."""
 
     list_display = ("name", "slug", "requests_per_minute", "requests_per_month", "subscribers")
@@ -30,7 +30,7 @@ class PlanAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the stubs' gener
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class SubscriptionAdmin(admin.ModelAdmin):
     """Its numbers count from the next request on."""
 
     list_display = ("organization", "plan", "requests_per_minute", "requests_per_month", "started_at")

@@ -43,4 +43,4 @@ def in_force(organization: Organization) -> PlanInForce:
     starter = Subquery(Plan.objects.filter(slug=STARTER).values("name")[:1])
     name = Coalesce("subscription__plan__name", starter, Value("Starter"), output_field=CharField())
     row = Organization.objects.annotate(plan=name, **limit_expressions()).get(id=organization.id)
-    return PlanInForce(row.plan, row.requests_per_minute, row.requests_per_month)  # type: ignore[attr-defined]
+    return PlanInForce(row.plan, row.requests_per_minute, row.requests_per_month)  # type: ignore[attr-defined]  # annotated

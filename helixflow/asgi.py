@@ -14,12 +14,12 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "helixflow.settings")
 django.setup(set_prefix=False)  # first: it loads the apps that the imports below need
 
-from channels.routing import URLRouter  # noqa: E402
-from django.conf import settings  # noqa: E402
-from django.urls import re_path  # noqa: E402
+from channels.routing import URLRouter
+from django.conf import settings
+from django.urls import re_path
 
-from helixflow.server import bodies, cors, health, lifecycle, static, threads  # noqa: E402
-from inference import gateway  # noqa: E402
+from helixflow.server import bodies, cors, health, lifecycle, static, threads
+from inference import gateway
 
 logger = logging.getLogger(__name__)
 

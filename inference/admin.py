@@ -12,7 +12,7 @@ from inference.models import Deployment, Model, Provider
 from inference.upstream import Origin, header_lines
 
 
-class CatalogueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the stubs' generic is not subscriptable at run time
+class CatalogueAdmin(admin.ModelAdmin):  # the stubs' generic is not subscriptable at run time
     def save_related(self, *args: Any, **kwargs: Any) -> None:
         """The last step of every save: of a page, of its inlines, of the list."""
         super().save_related(*args, **kwargs)
@@ -27,7 +27,7 @@ class CatalogueAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # the stubs' 
         catalogue.announce_change()
 
 
-class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
+class ProviderForm(forms.ModelForm):
     """The credential goes in and never comes out."""
 
     api_key = forms.CharField(
@@ -96,7 +96,7 @@ class ProviderAdmin(CatalogueAdmin):
         return getattr(provider, "enabled_total", 0)
 
 
-class DeploymentInline(admin.TabularInline):  # type: ignore[type-arg]
+class DeploymentInline(admin.TabularInline):
     model = Deployment
     extra = 0
     # Django's own are so wide that the row leaves the page.

@@ -53,7 +53,7 @@ class Assembler:
         for part in choices:
             self._choices.setdefault(part.index or 0, _Choice()).add(part)
 
-    def result(self, *, id: str, created: int, model: str) -> tuple[bytes, Usage | None]:  # noqa: A002
+    def result(self, *, id: str, created: int, model: str) -> tuple[bytes, Usage | None]:
         """Raises BadAnswer if there was no choice."""
         if not self._choices:
             raise BadAnswer("the stream has no choices")

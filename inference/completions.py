@@ -41,7 +41,7 @@ class _Frame(msgspec.Struct):
     obfuscation: Text = UNSET
 
 
-def rewrite_completion(body: bytes, *, id: str, created: int, model: str) -> tuple[bytes, Usage | None]:  # noqa: A002
+def rewrite_completion(body: bytes, *, id: str, created: int, model: str) -> tuple[bytes, Usage | None]:
     """Raises BadAnswer and UpstreamStreamError."""
     answer = answers.read_answer(body)
     usage = answer.usage.usage() if answer.usage else None
@@ -67,7 +67,7 @@ class ChunkRewriter:
 
     __slots__ = ("_frame", "_include_usage", "_open", "_usage_sent", "completion_chars", "finish_reasons", "usage")
 
-    def __init__(self, *, id: str, created: int, model: str, include_usage: bool) -> None:  # noqa: A002
+    def __init__(self, *, id: str, created: int, model: str, include_usage: bool) -> None:
         self.usage: Usage | None = None
         self.finish_reasons: dict[int, str] = {}  # by index of choice
         self.completion_chars = 0  # what the model has written, for estimating where usage is never reported
