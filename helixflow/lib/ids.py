@@ -6,6 +6,7 @@ The database stores the UUID; the text form exists only at the edges. ``key_06Wâ
 import os
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import Final
 
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in ASCII order: ids sort as UUIDs
@@ -30,6 +31,16 @@ def uuid7() -> uuid.UUID:
     value = value & ~(0xF << 76) | (0x7 << 76)  # version
     value = value & ~(0x3 << 62) | (0x2 << 62)  # variant
     return uuid.UUID(int=value)
+
+
+def time_of(value: uuid.UUID) -> datetime:
+    """When a UUIDv7 was made, to the millisecond."""
+    return datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
+
+
+def first_at(moment: datetime) -> uuid.UUID:
+    """The smallest UUIDv7 that can have been made at ``moment``: a bound for ranges of time-ordered ids."""
+    return uuid.UUID(int=(int(moment.timestamp() * 1000) << 80) | (0x7 << 76) | (0x2 << 62))
 
 
 def encode_base62(number: int, length: int) -> str:
