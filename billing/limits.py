@@ -58,9 +58,7 @@ async def admit(token: str) -> tuple[Snapshot, Verdict]:
     fresh = 0
     for _ in range(MAX_TRIES):
         try:
-            reply = await _script.run(
-                pipelined_redis.connection(), _keys(snapshot), *_values(snapshot, fresh, INFERENCE)
-            )
+            reply = await _script.run(_keys(snapshot), *_values(snapshot, fresh, INFERENCE))
         except redis.RedisError:
             raise errors.ServiceUnavailable("Limits cannot be checked at the moment. Try again.") from None
         verdict = _verdict(snapshot, reply)

@@ -30,8 +30,12 @@ class Script:
         self.source = source
         self.sha = ""
 
-    async def run(self, connection: "PipelinedRedis", keys: tuple[str, ...], *arguments: Argument) -> Reply:
-        """Raises redis.RedisError: ConnectionError, TimeoutError, or ResponseError from the script itself."""
+    async def run(self, keys: tuple[str, ...], *arguments: Argument) -> Reply:
+        """On the server that holds ``keys``, which share one hash tag.
+
+        Raises redis.RedisError: ConnectionError, TimeoutError, or ResponseError from the script itself.
+        """
+        connection = _connection()
         if self.sha:
             try:
                 return await connection.execute("EVALSHA", self.sha, len(keys), *keys, *arguments)
@@ -169,7 +173,7 @@ def _reply_error(message: str) -> redis.RedisError:
 _connections: WeakKeyDictionary[asyncio.AbstractEventLoop, PipelinedRedis] = WeakKeyDictionary()
 
 
-def connection() -> PipelinedRedis:
+def _connection() -> PipelinedRedis:
     """The running loop's own."""
     loop = asyncio.get_running_loop()
     found = _connections.get(loop)
