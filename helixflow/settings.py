@@ -1,6 +1,7 @@
 """All settings, read from the environment. Every variable has its line in .env.example and docs/configuration.md."""
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -37,6 +38,10 @@ METRICS_TOKEN = env.text("HELIXFLOW_METRICS_TOKEN")
 WEBHOOK_ALLOW_LOOPBACK = env.boolean("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK")
 if WEBHOOK_ALLOW_LOOPBACK and PRODUCTION:
     raise ImproperlyConfigured("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK must be false when HELIXFLOW_ENV is production.")
+
+CURRENCY = env.text("HELIXFLOW_CURRENCY", "USD")  # of all prices, costs and budgets
+if not re.fullmatch("[A-Z]{3}", CURRENCY):
+    raise ImproperlyConfigured("HELIXFLOW_CURRENCY must be three capital letters, such as USD or EUR.")
 
 SUPPORT_EMAIL = env.text("HELIXFLOW_SUPPORT_EMAIL", "support@helixflow.com")
 COMMUNITY_URL = env.text("HELIXFLOW_COMMUNITY_URL", "https://community.helixflow.com")

@@ -29,6 +29,7 @@ urlpatterns = [
     path("", include("accounts.api_key_views")),
     path("", include("accounts.organization_views")),
     path("v1/", include("accounts.api.urls")),
+    path("v1/", include("billing.api.urls")),
     path("v1/", include("inference.api")),
     re_path(r"^v1(?:/|$)", views.unknown_endpoint),
     re_path(r".+/$", views.without_slash),

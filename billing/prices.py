@@ -1,0 +1,99 @@
+"""What requests cost: versions of prices per model and class of tokens, all in the platform's one currency.
+
+A request costs what the version in force when it began says, whenever it is metered. For that to hold, a version never
+changes once it has started, and every meter must know it before: versions are made ``NOTICE`` before they start, which
+is longer than a meter keeps its book.
+"""
+
+import time
+import uuid
+from bisect import bisect_right
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from operator import attrgetter, mul
+from typing import Final, NamedTuple
+
+import msgspec
+from django.conf import settings
+
+from billing.events import Tokens
+from billing.models import Price
+
+PROMPT_CLASSES: Final = ("input", "cached_input", "cache_write", "input_audio")
+COMPLETION_CLASSES: Final = ("output", "reasoning", "output_audio")
+CLASSES: Final = PROMPT_CLASSES + COMPLETION_CLASSES  # as Tokens has them
+NOTICE: Final = timedelta(seconds=10)
+REFRESH_AFTER_S: Final = 3.0
+_PLACES: Final = 12  # six of a price, and six as it is for a million
+_starts_at = attrgetter("starts_at")
+
+
+class Cost(NamedTuple):
+    """``price_id`` None: nobody has set a price for the model."""
+
+    price_id: uuid.UUID | None
+    currency: str
+    amount: Decimal
+
+
+UNPRICED: Final = Cost(None, "", Decimal(0))
+
+
+class Version(NamedTuple):
+    """A price as integers, for exact and quick sums: 10⁻¹² of the currency per token, in the order of ``CLASSES``."""
+
+    id: uuid.UUID
+    currency: str
+    starts_at: datetime
+    rates: tuple[int, ...]
+
+    def cost(self, tokens: Tokens) -> Cost:
+        total = sum(map(mul, msgspec.structs.astuple(tokens), self.rates))
+        return Cost(self.id, self.currency, Decimal(total).scaleb(-_PLACES))
+
+
+class PriceBook:
+    """All versions, kept in process and read again every few seconds. One statement reads them, one assignment
+    replaces them, so nobody sees half a book."""
+
+    def __init__(self) -> None:
+        self._read_at = float("-inf")
+        self._book: dict[str, list[Version]] = {}
+
+    def cost(self, *, model: str, tokens: Tokens, at: datetime) -> Cost:
+        """Exact, to the twelfth place. Raises django.db.Error when it is time to read and PostgreSQL can't."""
+        if time.monotonic() - self._read_at > REFRESH_AFTER_S:
+            self._read()
+        versions = self._book.get(model, [])
+        position = bisect_right(versions, at, key=_starts_at)
+        return versions[position - 1].cost(tokens) if position else UNPRICED
+
+    def _read(self) -> None:
+        began = time.monotonic()
+        book: dict[str, list[Version]] = {}
+        for price in _all():
+            book.setdefault(price.model, []).append(_version(price))
+        self._book, self._read_at = book, began
+
+
+def rate(price: Price, token_class: str) -> Decimal:
+    """Per million tokens of a class: its own price, else that of its base."""
+    own, base = getattr(price, token_class), "input" if token_class in PROMPT_CLASSES else "output"
+    found: Decimal = getattr(price, base) if own is None else own
+    return found
+
+
+def by_class(price: Price, tokens: Tokens) -> dict[str, Decimal]:
+    """What each class costs, of those that occur. They sum to the whole cost exactly."""
+    counts = zip(CLASSES, msgspec.structs.astuple(tokens), strict=True)
+    return {name: count * rate(price, name).scaleb(-6) for name, count in counts if count}
+
+
+def _all() -> Iterable[Price]:
+    return Price.objects.filter(currency=settings.CURRENCY).order_by("model", "starts_at")
+
+
+def _version(price: Price) -> Version:
+    rates = tuple(int(rate(price, name).scaleb(6)) for name in CLASSES)
+    return Version(price.id, price.currency, price.starts_at, rates)
