@@ -30,10 +30,10 @@ def shard_tag(organization_id: uuid.UUID) -> str:
 
 
 @cache
-def sync_client() -> redis.Redis:
-    """For the control plane. One pool a process."""
+def sync_client(timeout_s: float = TIMEOUT_S) -> redis.Redis:
+    """For the control plane. One pool a process and ``timeout_s``."""
     return redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 1)
+        settings.REDIS_URL, socket_timeout=timeout_s, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 1)
     )
 
 
