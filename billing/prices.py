@@ -12,13 +12,18 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import attrgetter, mul
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict, Unpack
 
 import msgspec
 from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
 
+from accounts.api_keys import MODEL_NAME
+from billing import validation
 from billing.events import Tokens
 from billing.models import Price
+from helixflow.lib import errors
 
 PROMPT_CLASSES: Final = ("input", "cached_input", "cache_write", "input_audio")
 COMPLETION_CLASSES: Final = ("output", "reasoning", "output_audio")
@@ -27,6 +32,18 @@ NOTICE: Final = timedelta(seconds=10)
 REFRESH_AFTER_S: Final = 3.0
 _PLACES: Final = 12  # six of a price, and six as it is for a million
 _starts_at = attrgetter("starts_at")
+
+
+class Rates(TypedDict, total=False):
+    """Per million tokens."""
+
+    input: Decimal
+    cached_input: Decimal | None
+    cache_write: Decimal | None
+    input_audio: Decimal | None
+    output: Decimal
+    reasoning: Decimal | None
+    output_audio: Decimal | None
 
 
 class Cost(NamedTuple):
@@ -88,6 +105,61 @@ def by_class(price: Price, tokens: Tokens) -> dict[str, Decimal]:
     """What each class costs, of those that occur. They sum to the whole cost exactly."""
     counts = zip(CLASSES, msgspec.structs.astuple(tokens), strict=True)
     return {name: count * rate(price, name).scaleb(-6) for name, count in counts if count}
+
+
+def add(*, model: str, starts_at: datetime | None = None, currency: str | None = None, **rates: Unpack[Rates]) -> Price:
+    """A new version. ``starts_at`` None: as soon as every meter can know of it. Raises InvalidRequest."""
+    price = Price(model=model, currency=currency or settings.CURRENCY, **rates)
+    price.starts_at = timezone.now() + NOTICE if starts_at is None else starts_at
+    if starts_at is not None:
+        require_notice(starts_at)
+    return _save(price)
+
+
+@transaction.atomic
+def change(*, price: Price, starts_at: datetime, **rates: Unpack[Rates]) -> Price:
+    """A version that has not started; one that has is history. Rates that aren't given stay. Raises InvalidRequest."""
+    current = Price.objects.select_for_update().get(id=price.id)
+    require_notice(current.starts_at)
+    require_notice(starts_at)
+    for name, value in {"starts_at": starts_at, **rates}.items():
+        setattr(current, name, value)
+    return _save(current)
+
+
+@transaction.atomic
+def withdraw(*, price: Price) -> None:
+    """As ``change``."""
+    current = Price.objects.select_for_update().get(id=price.id)
+    require_notice(current.starts_at)
+    current.delete()
+
+
+def has_started(price: Price) -> bool:
+    """Or is about to, so that it is too late to tell the meters."""
+    return price.starts_at < timezone.now() + NOTICE
+
+
+def require_notice(starts_at: datetime) -> None:
+    """Raises InvalidRequest."""
+    if starts_at < timezone.now() + NOTICE:
+        raise errors.InvalidRequest(
+            f"A version of a price starts {NOTICE.seconds} seconds from now at the earliest and stays as it is from "
+            "then on: what has been metered was charged by it. Add a version that starts later.",
+            param="starts_at",
+        )
+
+
+def _save(price: Price) -> Price:
+    if not MODEL_NAME.fullmatch(price.model):
+        raise errors.InvalidRequest("Name the model as callers do.", param="model")
+    if price.currency != settings.CURRENCY:
+        raise errors.InvalidRequest(
+            f"All prices are in {settings.CURRENCY}, the platform's currency.", param="currency"
+        )
+    validation.check(price)
+    price.save()
+    return price
 
 
 def _all() -> Iterable[Price]:

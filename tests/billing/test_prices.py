@@ -3,24 +3,29 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
+import time_machine
 from django.db import OperationalError
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
 from billing import prices
 from billing.events import Tokens
 from billing.models import Price, UsageRecord
+from helixflow.lib import errors
 
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 MODEL = "gpt-4o"
+RATES: dict[str, Any] = {"input": Decimal(2), "output": Decimal(10)}
 
 
 def version(starts_at=T0, **rates) -> Price:
     """Made directly, so that tests can choose the time."""
-    return Price(model=MODEL, starts_at=starts_at, **{"input": Decimal(2), "output": Decimal(10), **rates})
+    return Price(model=MODEL, starts_at=starts_at, **RATES | rates)
 
 
 def cost(book, at=T0, model=MODEL, **tokens):
@@ -124,3 +129,72 @@ class TestBook:
 def _breaks_after(rows):
     yield from rows
     raise OperationalError("the connection was closed")
+
+
+@pytest.mark.django_db
+class TestVersions:
+    def test_a_version_starts_as_soon_as_every_meter_can_know_it(self):
+        with time_machine.travel(T0, tick=False):
+            made = prices.add(model=MODEL, input=Decimal("2.5"), output=Decimal(10))
+        assert made.starts_at == T0 + prices.NOTICE
+        assert prices.NOTICE.total_seconds() > 2 * prices.REFRESH_AFTER_S
+        assert Price.objects.get() == made
+
+    def test_it_may_start_later_but_never_in_the_past_or_unannounced(self):
+        with time_machine.travel(T0, tick=False):
+            later = prices.add(model=MODEL, starts_at=T0 + timedelta(days=30), **RATES)
+            for starts_at in (T0 - timedelta(days=1), T0, T0 + prices.NOTICE - timedelta(microseconds=1)):
+                with pytest.raises(errors.InvalidRequest) as refused:
+                    prices.add(model=MODEL, starts_at=starts_at, **RATES)
+                assert refused.value.param == "starts_at"
+        assert Price.objects.get() == later
+
+    @pytest.mark.parametrize(
+        ("fields", "param"),
+        [
+            ({"currency": "EUR"}, "currency"),
+            ({"model": ""}, "model"),
+            ({"model": "two words"}, "model"),
+            ({"input": Decimal(-1)}, "input"),
+            ({"input": None}, "input"),
+            ({"output": Decimal("NaN")}, "output"),
+            ({"cached_input": Decimal("0.0000001")}, "cached_input"),
+            ({"reasoning": Decimal(1_000_000)}, "reasoning"),
+        ],
+    )
+    def test_a_bad_field_is_refused_by_name(self, fields, param):
+        with pytest.raises(errors.InvalidRequest) as refused:
+            prices.add(**{"model": MODEL, **RATES, **fields})
+        assert refused.value.param == param
+        assert param in refused.value.details
+        assert not Price.objects.exists()
+
+    def test_two_versions_cannot_start_at_once(self):
+        starts_at = timezone.now() + timedelta(days=1)
+        prices.add(model=MODEL, starts_at=starts_at, **RATES)
+        prices.add(model="another", starts_at=starts_at, **RATES)
+        with pytest.raises(errors.InvalidRequest):
+            prices.add(model=MODEL, starts_at=starts_at, **RATES)
+
+    def test_one_that_has_not_started_can_be_changed_and_withdrawn(self):
+        tomorrow = timezone.now() + timedelta(days=1)
+        made = prices.add(model=MODEL, starts_at=tomorrow, **RATES)
+        changed = prices.change(price=made, starts_at=tomorrow + timedelta(days=1), input=Decimal(7))
+        assert (changed.id, changed.input, changed.output) == (made.id, Decimal(7), Decimal(10))
+        prices.withdraw(price=made)
+        assert not Price.objects.exists()
+
+    def test_one_that_has_started_cannot(self):
+        version(timezone.now() + prices.NOTICE / 2).save()
+        made = Price.objects.get()
+        assert prices.has_started(made)
+        with pytest.raises(errors.InvalidRequest):
+            prices.change(price=made, starts_at=timezone.now() + timedelta(days=1), input=Decimal(7))
+        with pytest.raises(errors.InvalidRequest):
+            prices.withdraw(price=made)
+        assert Price.objects.get().input == 2
+
+    def test_one_cannot_be_moved_into_the_past(self):
+        made = prices.add(model=MODEL, starts_at=timezone.now() + timedelta(days=1), **RATES)
+        with pytest.raises(errors.InvalidRequest):
+            prices.change(price=made, starts_at=timezone.now() - timedelta(days=1))
