@@ -3,16 +3,104 @@
 Called by the meter inside the transaction of a batch, so an event is there if and only if its records are.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import date
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import Final
 from uuid import UUID
 
-from billing import events
+from django.db import transaction
+
+from accounts.models import Organization
+from billing import events, plans
+from helixflow.lib import clock, ids
+from webhooks.models import EventType
+from webhooks.services import Happening, publish_all
+
+PERCENTS: Final = (80, 95)
+RATE_LIMITS: Final = frozenset({"minute", "key_minute", "parallel"})  # the others are quotas and budgets
+MOST_TOLD: Final = 100_000
+
+# Dedupe keys that are known to be committed. An organization past 80% stays there for days; without this each of its
+# batches would ask PostgreSQL again.
+_told: set[str] = set()
 
 
 def usage_grew(changes: Mapping[tuple[UUID, date], tuple[int, int]]) -> None:
-    """(organization, month) → units of its quota used before and after the batch."""
+    """(organization, month) → units of its quota used before and after the batch.
+
+    ``quota.low`` once each at 80% and 95% of the quota in force, also where a smaller plan made it low. One query a
+    batch, and a second for those who are told.
+    """
+    grown = {key: after for key, (before, after) in changes.items() if after > before}
+    if not grown:
+        return
+    limits = _monthly_limits({organization_id for organization_id, _ in grown})
+    low = [
+        happening
+        for (organization_id, month), used in grown.items()
+        for happening in _reached(organization_id, month, used, limits.get(organization_id, 0))
+    ]
+    publish_all(low)
+    transaction.on_commit(partial(_remember, [happening.dedupe_key or "" for happening in low]))
 
 
 def refused(refusals: Iterable[events.Refused]) -> None:
-    """What admission turned away, as it is first written."""
+    """``rate_limit.exceeded``, at most once for a key and minute: with what is known of it by then.
+
+    ``refusals`` are those that are written for the first time.
+    """
+    by_minute: dict[tuple[UUID, int], list[events.Refused]] = defaultdict(list)
+    for refusal in refusals:
+        if refusal.reason in RATE_LIMITS:
+            by_minute[refusal.api_key_id, refusal.minute].append(refusal)
+    publish_all(map(_exceeded, by_minute.values()))
+
+
+def _monthly_limits(organization_ids: set[UUID]) -> dict[UUID, int]:
+    rows = Organization.objects.filter(id__in=organization_ids).annotate(**plans.limit_expressions())
+    return {row.id: row.requests_per_month for row in rows.only("id")}  # type: ignore[attr-defined]  # annotated
+
+
+def _reached(organization_id: UUID, month: date, used: int, limit: int) -> Iterator[Happening]:
+    """Without a limit the organization is gone, or may use nothing."""
+    for percent in PERCENTS:
+        dedupe_key = f"{EventType.QUOTA_LOW}:{organization_id.hex}:{month:%Y%m}:{percent}"
+        if 0 < limit * percent <= used * 100 and dedupe_key not in _told:
+            data = {
+                "organization_id": ids.public_id(ids.ORGANIZATION, organization_id),
+                "threshold": percent,
+                "limit": limit,
+                "used": used,
+                "remaining": max(0, limit - used),
+                "resets_at": clock.rfc3339(_end(month)),
+                "month": f"{month:%Y-%m}",
+            }
+            yield Happening(organization_id, EventType.QUOTA_LOW, data, dedupe_key)
+
+
+def _exceeded(refusals: list[events.Refused]) -> Happening:
+    """One key's of one minute. Of several limits that it met, the one that turned most away."""
+    worst = max(refusals, key=lambda refusal: refusal.count)
+    data = {
+        "organization_id": ids.public_id(ids.ORGANIZATION, worst.organization_id),
+        "api_key_id": ids.public_id(ids.API_KEY, worst.api_key_id),
+        "limit": worst.limit,
+        "reason": worst.reason,
+        "minute": clock.rfc3339(datetime.fromtimestamp(worst.minute * 60, UTC)),
+        "count": sum(refusal.count for refusal in refusals),
+    }
+    dedupe_key = f"{EventType.RATE_LIMIT_EXCEEDED}:{worst.api_key_id.hex}:{worst.minute}"
+    return Happening(worst.organization_id, EventType.RATE_LIMIT_EXCEEDED, data, dedupe_key)
+
+
+def _end(month: date) -> datetime:
+    following = (month.replace(day=28) + timedelta(days=4)).replace(day=1)
+    return datetime(following.year, following.month, 1, tzinfo=UTC)
+
+
+def _remember(dedupe_keys: list[str]) -> None:
+    if len(_told) > MOST_TOLD:
+        _told.clear()
+    _told.update(dedupe_keys)
