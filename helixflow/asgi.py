@@ -18,7 +18,7 @@ from channels.routing import URLRouter
 from django.conf import settings
 from django.urls import re_path
 
-from helixflow.server import bodies, cors, health, lifecycle, static, threads
+from helixflow.server import bodies, cors, health, lifecycle, metrics, static, threads
 from inference import gateway
 
 logger = logging.getLogger(__name__)
@@ -29,10 +29,13 @@ routes: dict[str, Any] = {
     r"^(v1/)?health/?$": health.health,
     r"^livez$": health.livez,
     r"^readyz$": health.readyz,
+    r"^metrics$": metrics.answer,
     r"": site,
 }
 router = URLRouter([re_path(pattern, app) for pattern, app in routes.items()])
 http = cors.allow_origins(router, settings.CORS_ORIGINS)
+
+metrics.label_models()
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

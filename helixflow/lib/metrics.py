@@ -23,6 +23,7 @@ BUCKETS_MS: Final = (
     *(5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0),
     *(1e3, 2.5e3, 5e3, 10e3, 30e3, 60e3, 120e3, 300e3, 600e3),
 )
+SUFFIX: Final = ".counts"
 MAX_NAMES: Final = 1_000  # of a kind that a process takes as labels: whatever slips through, memory stays bounded
 
 Key = TypeVar("Key")
@@ -224,7 +225,7 @@ def total() -> Counts:
     if _process.file is None:
         return decode(encode(_process.counts))
     counts = Counts()
-    for file in sorted(_process.file.parent.glob("*.counts")):
+    for file in sorted(_process.file.parent.glob(f"*{SUFFIX}")):
         counts.merge(_load(file))
     return counts
 

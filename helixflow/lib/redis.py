@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 SHARDS = 16
+SHARD_TAGS = tuple(f"{{s{shard:02d}}}" for shard in range(SHARDS))
 TIMEOUT_S = 0.5
 
 RedisError = redis.RedisError
@@ -26,7 +27,7 @@ _async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis
 
 def shard_tag(organization_id: uuid.UUID) -> str:
     """``{s00}`` … ``{s15}``: all keys of an organization share one hash slot, so a script touches one node."""
-    return f"{{s{zlib.crc32(organization_id.bytes) % SHARDS:02d}}}"
+    return SHARD_TAGS[zlib.crc32(organization_id.bytes) % SHARDS]
 
 
 @cache

@@ -18,12 +18,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from uvicorn.importer import import_from_string
 
-from helixflow.server import lifecycle
+from helixflow.server import lifecycle, metrics_directory
 from helixflow.server.protocol import Limits, Protocol
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Options:
     workers: int = 1
     grace_s: float = 20
     limits: Limits = field(default_factory=Limits)
+    metrics: Path | None = None  # where the processes share what they count
 
 
 def run(app: str, options: Options) -> int:
@@ -50,9 +52,11 @@ def run(app: str, options: Options) -> int:
     raise_descriptor_limit()
     address = listener.getsockname()
     logger.info("serving http://%s:%d with %d process(es)", options.host, address[1], options.workers)
-    if options.workers == 1:
-        return serve(application, listener, options)
-    return Supervisor(application, listener, options).run()
+    with metrics_directory.opened(options.metrics) as shared:
+        if options.workers == 1:
+            shared.join(0)
+            return serve(application, listener, options)
+        return Supervisor(application, listener, options, shared).run()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -172,16 +176,27 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.02)
 
 
+@dataclass(frozen=True)
+class Worker:
+    """``slot`` passes to whoever replaces it; ``started_at`` is on the monotonic clock."""
+
+    slot: int
+    started_at: float
+
+
 class Supervisor:
     """Keeps ``options.workers`` forked workers alive. One thread, which sleeps in ``sigwait``."""
 
     signals = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM})
 
-    def __init__(self, application: Any, listener: socket.socket, options: Options) -> None:
+    def __init__(
+        self, application: Any, listener: socket.socket, options: Options, shared: metrics_directory.Directory
+    ) -> None:
         self.application = application
         self.listener = listener
         self.options = options
-        self.workers: dict[int, float] = {}  # process id → when it started
+        self.shared = shared
+        self.workers: dict[int, Worker] = {}  # by process id
         self.stopping = False
 
     def run(self) -> int:
@@ -208,17 +223,19 @@ class Supervisor:
 
     def start(self) -> None:
         parent = os.getpid()
+        slot = min(set(range(self.options.workers)) - {worker.slot for worker in self.workers.values()})
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
         if child:
-            self.workers[child] = time.monotonic()
+            self.workers[child] = Worker(slot, time.monotonic())
             return
         code = 1
         try:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self.signals)
             die_with_parent()
+            self.shared.join(slot)
             code = serve(self.application, self.listener, self.options, parent=parent)
         except BaseException:
             logger.exception("a web worker failed")
@@ -234,7 +251,7 @@ class Supervisor:
             ended, status = os.waitpid(worker, os.WNOHANG)
             if not ended:
                 continue
-            lived = time.monotonic() - self.workers.pop(worker)
+            lived = time.monotonic() - self.workers.pop(worker).started_at
             if not self.stopping:
                 logger.error("web worker %d ended with code %d", worker, os.waitstatus_to_exitcode(status))
                 pause = pause or lived < RESTART_PAUSE_S

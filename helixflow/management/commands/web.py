@@ -27,7 +27,13 @@ class Command(BaseCommand):
             raise CommandError("There must be at least one worker.")
         if not settings.DEBUG:
             collect_missing_static_files()
-        options = Options(host=host, port=port, workers=workers, grace_s=settings.SHUTDOWN_GRACE_S)
+        options = Options(
+            host=host,
+            port=port,
+            workers=workers,
+            grace_s=settings.SHUTDOWN_GRACE_S,
+            metrics=settings.DATA_DIR / "metrics",
+        )
         try:
             code = run(settings.ASGI_APPLICATION.replace(".application", ":application"), options)
         except ImproperlyConfigured as error:
