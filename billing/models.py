@@ -3,7 +3,7 @@
 import datetime as dt
 import uuid
 from decimal import Decimal
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -145,6 +145,9 @@ class Settler(models.TextChoices):
     REAPER = "reaper"
 
 
+FAILED: Final = ~models.Q(error_code="") | models.Q(status__gte=400)  # records of requests that did not end well
+
+
 class UsageRecord(models.Model):
     """One admitted request. Range-partitioned on its time-ordered id (``billing.partitions``); written by the meter.
 
@@ -184,9 +187,20 @@ class UsageRecord(models.Model):
 
     class Meta:
         indexes: ClassVar = [
-            # An organization's requests, newest first, paged by id; and those of one key.
-            models.Index(fields=["organization", "-id"], name="usage_organization_newest"),
+            # An organization's requests, newest first, paged by id: all, of one key, failed, of one end user. What
+            # follows the id serves no order: a rare model or status is looked for within the index.
+            models.Index(fields=["organization", "-id", "model"], name="usage_organization_newest"),
             models.Index(fields=["organization", "api_key", "-id"], name="usage_key_newest"),
+            models.Index(
+                fields=["organization", "-id", "status", "api_key", "error_code"],
+                condition=FAILED,
+                name="usage_failed_newest",
+            ),
+            models.Index(
+                fields=["organization", "end_user", "-id"],
+                condition=~models.Q(end_user=""),
+                name="usage_end_user_newest",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -209,6 +223,19 @@ class UsageRecord(models.Model):
         return self.output_tokens + self.reasoning_tokens + self.output_audio_tokens
 
 
+def _digits_of(histogram: str) -> "models.GeneratedField":
+    """The histogram as one number, so that ``sum()`` adds histograms, at a tenth of the cost of adding arrays.
+
+    Ten decimal digits a bucket, the first bucket lowest; ``billing.timeseries`` reads it.
+    """
+    return models.GeneratedField(
+        expression=models.Func(models.F(histogram), function="billing_histogram_digits"),
+        output_field=models.DecimalField(max_digits=1000, decimal_places=0),
+        db_persist=True,
+        editable=False,
+    )
+
+
 class UsageHour(models.Model):
     """The records of one hour, added up (``billing.rollups``). Histograms have the bounds of ``billing.histograms``."""
 
@@ -226,6 +253,8 @@ class UsageHour(models.Model):
     cost = models.DecimalField(max_digits=24, decimal_places=12, default=Decimal(0))
     duration_histogram = ArrayField(models.BigIntegerField(), default=list)
     first_token_histogram = ArrayField(models.BigIntegerField(), default=list)
+    duration_digits = _digits_of("duration_histogram")
+    first_token_digits = _digits_of("first_token_histogram")
 
     class Meta:
         constraints: ClassVar = [
