@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from helixflow.lib import env, secrets
+from helixflow.lib import env, redis_address, secrets
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "1.1.0"
@@ -66,6 +66,8 @@ REDIS_URL = REDIS_URL or "redis://127.0.0.1:1/0"
 EMBEDDED_MODEL_URL = _embedded.get("EMBEDDED_MODEL_URL", "")
 EMBEDDED_MODEL_KEY = _embedded.get("EMBEDDED_MODEL_KEY", "")
 OPENAI_API_KEY = env.text("OPENAI_API_KEY")
+redis_address.parse(REDIS_URL)
+REDIS_BUDGET_S = env.integer("HELIXFLOW_REDIS_BUDGET_MS", 50, least=1, most=60_000) / 1000
 CACHE_URL = env.text("CACHE_URL", REDIS_URL)
 CHANNELS_REDIS_URL = env.text("CHANNELS_REDIS_URL", REDIS_URL)
 
@@ -86,7 +88,6 @@ DATABASES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-REDIS_URL = env.url("REDIS_URL", REDIS_URL, ("redis", "rediss")).geturl()
 
 INSTALLED_APPS = [
     "accounts",

@@ -61,3 +61,4 @@ elif _worker is not None:
     base, _, _ = os.environ["REDIS_URL"].rpartition("/")
     os.environ["REDIS_URL"] = f"{base}/{int(_worker.removeprefix('gw')) + 1}"
 os.environ.setdefault("HELIXFLOW_ENV", "development")
+os.environ.setdefault("HELIXFLOW_REDIS_BUDGET_MS", "2000")  # a busy machine must not look like a dead Redis
