@@ -26,9 +26,10 @@ class ApiKeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[AnonymousUser, Snapshot]:
         header = request.META.get("HTTP_AUTHORIZATION")
         token = auth.bearer_token([] if header is None else [header.encode()])
-        snapshot, verdict = limits.admit_other(token)
+        verdict = limits.admit_other(token)
+        snapshot = verdict.snapshot
         request.verdict = verdict  # type: ignore[attr-defined]  # ApiKeyView puts it into the headers
-        if verdict.outcome == limits.LIMITED:
+        if not verdict.admitted:
             raise verdict.error()
         if not snapshot.enabled:
             raise errors.AuthorizationFailed("This organization is disabled. Write to support.")
@@ -47,8 +48,8 @@ class ApiKeyView(APIView):
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)
         verdict = getattr(request, "verdict", None)
-        for name, value in verdict.headers().items() if verdict else ():
-            response[name] = value
+        for name, value in verdict.headers() if verdict else ():
+            response[name.decode()] = value.decode()
         return response
 
     @staticmethod

@@ -1,102 +1,328 @@
-"""Admission: one Redis script says whether the snapshot is current and whether the plan has room (contract §5).
+"""Admission: one Redis script says whether the snapshot is current and whether there is room (contract §5).
 
-The minute is the calendar minute in UTC by Redis's clock. Inference counts against the plan; other calls made with a
-key are counted apart, against an abuse limit as high as the plan's minute.
+Minutes and months are calendar ones in UTC by Redis's clock. Inference counts against the plan; other calls made with
+a key are counted apart, against an abuse limit as high as the plan's minute. While Redis is away each process serves
+its share of the minute by itself, and the month waits. The whole of it is told in docs/limits.md.
 """
 
-from dataclasses import dataclass
+import asyncio
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
-from redis.commands.core import Script as SyncScript
+import msgspec
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
 
-from billing.snapshots import Snapshot
+from billing import lua, months, quota
+from billing.breaker import Breaker
+from billing.local_limits import KEY, LocalLimiter
+from billing.snapshots import MAX_AGE_S, Snapshot
 from billing.snapshots import cache as snapshots
 from helixflow.lib import errors, pipelined_redis, redis
 
-SOURCE: Final = Path(__file__).with_name("admit.lua").read_text()
-ADMITTED, STALE, LIMITED = range(3)
-INFERENCE: Final = "inference"
-OTHER: Final = "other"
-MAX_TRIES: Final = 4
+ADMITTED, STALE, OTHER_MONTH, UNSEEDED = range(4)
+MINUTE, KEY_MINUTE, PARALLEL, MONTH, KEY_MONTH, BUDGET, KEY_BUDGET = range(4, 11)
+REASONS: Final = {
+    MINUTE: "minute",
+    KEY_MINUTE: "key_minute",
+    PARALLEL: "parallel",
+    MONTH: "month",
+    KEY_MONTH: "key_month",
+    BUDGET: "budget",
+    KEY_BUDGET: "key_budget",
+}
+MAX_TRIES: Final = 6
+SEED_WAIT_S: Final = 2.0
+PAUSE_S: Final = 2.0  # after a ledger that could not be asked
 
 clock_offset_s = 0  # tests move Redis's clock with it
-_script = pipelined_redis.Script(SOURCE)
+breaker = Breaker()
+_script = pipelined_redis.Script(lua.source("admit"))
+_here = LocalLimiter(settings.WEB_PROCESSES)
+_others_here = LocalLimiter(settings.WEB_PROCESSES)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What admission said, and the numbers of the X-RateLimit headers. ``reset_at`` and ``now`` in epoch seconds."""
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What admission said, and the numbers of the X-RateLimit headers. ``now`` in epoch seconds, by Redis's clock.
 
+    ``local``: said by this process alone, as Redis is away. ``uncertain``: Redis was asked and didn't answer in time,
+    so it may have admitted the request too.
+    """
+
+    snapshot: Snapshot
     outcome: int
-    limit: int
-    remaining: int
     now: int
-    reset_at: int
+    used: int
+    key_used: int
+    month_used: int
+    key_month_used: int
+    local: bool = False
+    uncertain: bool = False
 
-    def headers(self) -> dict[str, str]:
-        return {
-            "X-RateLimit-Limit": str(self.limit),
-            "X-RateLimit-Remaining": str(self.remaining),
-            "X-RateLimit-Reset": str(self.reset_at),
+    @property
+    def admitted(self) -> bool:
+        return self.outcome == ADMITTED
+
+    @property
+    def reason(self) -> str:
+        """Why it was refused."""
+        return REASONS[self.outcome]
+
+    @property
+    def limit_met(self) -> int:
+        """The limit that refused it; budgets in millionths."""
+        snapshot = self.snapshot
+        limits = {
+            MINUTE: snapshot.requests_per_minute,
+            KEY_MINUTE: snapshot.key_requests_per_minute,
+            PARALLEL: snapshot.max_parallel,
+            MONTH: snapshot.requests_per_month,
+            KEY_MONTH: snapshot.key_requests_per_month,
+            BUDGET: snapshot.budget,
+            KEY_BUDGET: snapshot.key_budget,
         }
+        return limits[self.outcome] or 0
 
-    def error(self) -> errors.RateLimitExceeded:
+    @property
+    def month(self) -> int:
+        return _month_at(self.now).number
+
+    @property
+    def minute(self) -> tuple[int, int]:
+        """Limit and remaining: of the organization, or of the key where that is tighter."""
+        snapshot = self.snapshot
+        return _tightest(snapshot.requests_per_minute, self.used, snapshot.key_requests_per_minute, self.key_used)
+
+    @property
+    def limit(self) -> int:
+        return self.minute[0]
+
+    @property
+    def remaining(self) -> int:
+        return self.minute[1]
+
+    @property
+    def reset_at(self) -> int:
+        return self.now - self.now % 60 + 60
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        limit, remaining = self.minute
+        headers = [
+            (b"x-ratelimit-limit", b"%d" % limit),
+            (b"x-ratelimit-remaining", b"%d" % remaining),
+            (b"x-ratelimit-reset", b"%d" % self.reset_at),
+        ]
+        if not self.local:
+            snapshot = self.snapshot
+            limit, remaining = _tightest(
+                snapshot.requests_per_month, self.month_used, snapshot.key_requests_per_month, self.key_month_used
+            )
+            headers += [
+                (b"x-ratelimit-limit-month", b"%d" % limit),
+                (b"x-ratelimit-remaining-month", b"%d" % remaining),
+                (b"x-ratelimit-reset-month", b"%d" % _month_at(self.now).end),
+            ]
+        return headers
+
+    def error(self) -> errors.HelixError:
+        """What the caller of a refused request is told."""
+        snapshot = self.snapshot
         wait = max(1, self.reset_at - self.now)
-        return errors.RateLimitExceeded(
-            f"Rate limit of {self.limit} requests per minute exceeded. Try again in {wait} s.", retry_after=wait
-        )
+        renewed = time.strftime("%Y-%m-%d", time.gmtime(_month_at(self.now).end))
+        if self.outcome == PARALLEL:
+            return errors.RateLimitExceeded(
+                f"There are {snapshot.max_parallel} requests under way, as many as your organization may have at once. "
+                "Try again when one has ended.",
+                retry_after=1,
+            )
+        if self.outcome in {MINUTE, KEY_MINUTE}:
+            whose = "Rate limit" if self.outcome == MINUTE else "This API key's rate limit"
+            return errors.RateLimitExceeded(
+                f"{whose} of {self.limit} requests per minute exceeded. Try again in {wait} s.", retry_after=wait
+            )
+        what = {
+            MONTH: f"The monthly quota of {snapshot.requests_per_month} requests is spent",
+            KEY_MONTH: f"This API key's monthly limit of {snapshot.key_requests_per_month} requests is spent",
+            BUDGET: "The organization's monthly budget is spent",
+            KEY_BUDGET: "This API key's monthly budget is spent",
+        }[self.outcome]
+        return errors.InsufficientQuota(f"{what}. It is renewed on {renewed} (UTC), or when it is raised.")
 
 
-async def admit(token: str) -> tuple[Snapshot, Verdict]:
-    """Admit one inference request: the snapshot it may act under, and the verdict (admitted or limited).
+def _tightest(limit: int, used: int, key_limit: int | None, key_used: int) -> tuple[int, int]:
+    remaining = limit - used if limit > used else 0
+    if key_limit is not None and key_limit - key_used < remaining:
+        return key_limit, max(0, key_limit - key_used)
+    return limit, remaining
 
-    Raises InvalidApiKey, ServiceUnavailable.
+
+async def admit(token: str, request_id: uuid.UUID, process: str) -> Verdict:
+    """Admit one inference request, or refuse it. Idempotent by ``request_id`` until that is settled.
+
+    Whoever gets an admitted verdict must settle it. Raises InvalidApiKey, ServiceUnavailable.
     """
     snapshot = await snapshots.get(token)
-    fresh = 0
+    if not breaker.allows():
+        return await _admit_here(snapshot, token)
+    month = _month_at(time.time() + clock_offset_s)
+    fresh = lenient = "0"
     for _ in range(MAX_TRIES):
+        keys, arguments = snapshot.admission(month.number, process)
         try:
-            reply = await _script.run(_keys(snapshot), *_values(snapshot, fresh, INFERENCE))
+            reply: Any = await _script.run(
+                keys,
+                *(snapshot.generation, fresh, clock_offset_s, "inference", month.start, month.end, lenient),
+                *arguments[:8],
+                request_id.hex,
+                *arguments[8:],
+            )
         except redis.RedisError:
-            raise errors.ServiceUnavailable("Limits cannot be checked at the moment. Try again.") from None
-        verdict = _verdict(snapshot, reply)
-        if verdict.outcome != STALE:
-            return snapshot, verdict
-        snapshot = await snapshots.reload(token)
-        fresh = 1
+            breaker.failed()
+            return await _admit_here(snapshot, token, uncertain=True)
+        breaker.succeeded()
+        match reply[0]:
+            case 1:
+                snapshot = await snapshots.reload(token)
+                fresh = "1"
+            case 2:
+                month = _month_at(reply[1])
+            case 3:
+                lenient = "0" if await _seed(snapshot, month.number) else "1"
+            case _:
+                return Verdict(snapshot, *reply)
     raise errors.ServiceUnavailable("This organization is being changed. Try again.")
 
 
-def admit_other(token: str) -> tuple[Snapshot, Verdict]:
-    """The same for a call that is not inference, from a Django thread."""
+def admit_other(token: str) -> Verdict:
+    """The same for a call that is not inference, from a Django thread. There is nothing to settle."""
     snapshot = snapshots.get_sync(token)
-    fresh = 0
+    if not breaker.allows():
+        return _take_here(_others_here, snapshot)
+    month = _month_at(time.time() + clock_offset_s)
+    fresh = lenient = "0"
     for _ in range(MAX_TRIES):
-        reply = _sync_script()(keys=_keys(snapshot), args=_values(snapshot, fresh, OTHER))
-        verdict = _verdict(snapshot, reply)
-        if verdict.outcome != STALE:
-            return snapshot, verdict
-        snapshot = snapshots.get_sync(token, reload=True)
-        fresh = 1
+        keys, arguments = snapshot.admission(month.number, "")
+        try:
+            reply = _sync_script()(
+                keys=keys,
+                args=[
+                    *(snapshot.generation, fresh, clock_offset_s, "other", month.start, month.end, lenient),
+                    *arguments[:8],
+                ],
+            )
+        except redis.RedisError:
+            breaker.failed()
+            return _take_here(_others_here, snapshot)
+        breaker.succeeded()
+        match reply[0]:
+            case 1:
+                snapshot = snapshots.get_sync(token, reload=True)
+                fresh = "1"
+            case 2:
+                month = _month_at(reply[1])
+            case 3:
+                try:
+                    quota.seed(snapshot, month.number)
+                except DatabaseError:
+                    lenient = "1"
+            case _:
+                return Verdict(snapshot, *reply)
     raise errors.ServiceUnavailable("This organization is being changed. Try again.")
 
 
-def _keys(snapshot: Snapshot) -> tuple[str, str]:
-    return snapshot.generation_key, snapshot.window_key
+async def _admit_here(snapshot: Snapshot, token: str, *, uncertain: bool = False) -> Verdict:
+    """Redis is away: generations can't be compared, so that PostgreSQL is asked again after 30 s."""
+    if snapshot.age_s > MAX_AGE_S:
+        snapshot = await snapshots.reload(token)
+    return _take_here(_here, snapshot, uncertain=uncertain)
 
 
-def _values(snapshot: Snapshot, fresh: int, kind: str) -> tuple[int, int, int, str, int]:
-    return snapshot.generation, fresh, snapshot.requests_per_minute, kind, clock_offset_s
+def _take_here(limiter: LocalLimiter, snapshot: Snapshot, *, uncertain: bool = False) -> Verdict:
+    now = int(time.time()) + clock_offset_s
+    taken = limiter.take(
+        organization_id=snapshot.organization_id,
+        api_key_id=snapshot.key_id,
+        per_minute=snapshot.requests_per_minute,
+        key_per_minute=snapshot.key_requests_per_minute,
+        minute=now // 60,
+    )
+    outcome = ADMITTED if taken.admitted else KEY_MINUTE if taken.refused_by == KEY else MINUTE
+    # Told as used: what the other processes may serve.
+    used = snapshot.requests_per_minute - max(0, taken.limit - taken.used)
+    key_used = 0
+    if snapshot.key_requests_per_minute is not None and taken.key_limit is not None:
+        key_used = snapshot.key_requests_per_minute - max(0, taken.key_limit - taken.key_used)
+    return Verdict(snapshot, outcome, now, used, key_used, 0, 0, local=True, uncertain=uncertain)
 
 
-def _verdict(snapshot: Snapshot, reply: Any) -> Verdict:
-    outcome, now, used = reply  # admit.lua returns three integers
-    limit = snapshot.requests_per_minute
-    return Verdict(outcome, limit, max(0, limit - used), now, now - now % 60 + 60)
+class _Month(msgspec.Struct, frozen=True):
+    number: int
+    start: int
+    end: int
+
+
+_last_month = _Month(0, 0, 0)
+
+
+def _month_at(now: float) -> _Month:
+    global _last_month  # noqa: PLW0603  # asked several times a request, and it is nearly always the same
+    month = _last_month
+    if not month.start <= now < month.end:
+        number = months.of(now)
+        month = _last_month = _Month(number, *months.bounds(number))
+    return month
+
+
+_seeding: dict[tuple[uuid.UUID, int], "asyncio.Future[None]"] = {}
+_threads = ThreadPoolExecutor(2, "quota")
+_ledger_failed_at = float("-inf")
+
+
+async def _seed(snapshot: Snapshot, month: int) -> bool:
+    """Once however many wait for it. False if the ledger can't be asked: then the month has to wait.
+
+    Raises ServiceUnavailable if it takes long for another reason, or Redis went away.
+    """
+    global _ledger_failed_at  # noqa: PLW0603  # one process has one ledger
+    if time.monotonic() - _ledger_failed_at < PAUSE_S:
+        return False
+    name = (snapshot.organization_id, month)
+    seeding = _seeding.get(name)
+    if seeding is None:
+        seeding = asyncio.get_running_loop().run_in_executor(_threads, _seed_in_thread, snapshot, month)
+        _seeding[name] = seeding
+        seeding.add_done_callback(lambda done: _seeded(name, done))
+    try:
+        async with asyncio.timeout(SEED_WAIT_S):
+            await asyncio.shield(seeding)
+    except DatabaseError:
+        _ledger_failed_at = time.monotonic()
+        return False
+    except TimeoutError:
+        if snapshot.organization_id not in quota.asking_ledger:
+            raise errors.ServiceUnavailable("This organization's month is being counted. Try again.") from None
+        _ledger_failed_at = time.monotonic()
+        return False
+    except redis.RedisError:
+        raise errors.ServiceUnavailable("Limits cannot be checked at the moment. Try again.") from None
+    return True
+
+
+def _seeded(name: tuple[uuid.UUID, int], done: "asyncio.Future[None]") -> None:
+    del _seeding[name]
+    if not done.cancelled():
+        done.exception()  # whoever waited has it; nobody may have
+
+
+def _seed_in_thread(snapshot: Snapshot, month: int) -> None:
+    close_old_connections()
+    quota.seed(snapshot, month)
 
 
 @cache
-def _sync_script() -> SyncScript:
-    return redis.sync_client().register_script(SOURCE)
+def _sync_script() -> Any:
+    return redis.sync_client().register_script(lua.source("admit"))

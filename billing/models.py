@@ -149,7 +149,7 @@ FAILED: Final = ~models.Q(error_code="") | models.Q(status__gte=400)  # records 
 
 
 class UsageRecord(models.Model):
-    """One admitted request. Range-partitioned on its time-ordered id (``billing.partitions``); written by the meter.
+    """One admitted request. Range-partitioned on its time-ordered id (``billing.partitions``); the meter writes it.
 
     Organization and key are not constrained: a record outlives both. The seven classes of tokens are disjoint.
     """

@@ -12,14 +12,16 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from accounts import auth, generation
 from accounts.models import ApiKey
+from billing import notes, redis_keys
 from billing.plans import limit_expressions
 from helixflow.lib import errors, redis
 
@@ -42,7 +44,7 @@ class ExpiredApiKey(errors.InvalidApiKey):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """``expires_at`` in epoch seconds; ``loaded_at`` on the monotonic clock."""
+    """``expires_at`` in epoch seconds, ``loaded_at`` on the monotonic clock, budgets in millionths; None: no limit."""
 
     key_id: uuid.UUID
     organization_id: uuid.UUID
@@ -51,11 +53,17 @@ class Snapshot:
     enabled: bool
     requests_per_minute: int
     requests_per_month: int
+    max_parallel: int | None
+    budget: int | None
+    key_requests_per_minute: int | None
+    key_requests_per_month: int | None
+    key_budget: int | None
     allowed_models: frozenset[str] | None
     expires_at: float | None
-    generation_key: str
-    window_key: str
     loaded_at: float = field(default_factory=time.monotonic, compare=False)
+    _admission: dict[tuple[int, str], tuple[tuple[str, ...], tuple[str | int, ...]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def age_s(self) -> float:
@@ -64,6 +72,37 @@ class Snapshot:
     @property
     def has_expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= time.time()
+
+    def admission(self, month: int, process: str) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
+        """Keys and constant arguments of admit.lua: made once, as every request needs them."""
+        made = self._admission.get((month, process))
+        if made is None:
+            made = self._admission[month, process] = (self._keys(month), self._arguments(month, process))
+        return made
+
+    def _keys(self, month: int) -> tuple[str, ...]:
+        organization_id = self.organization_id
+        return (
+            generation.redis_key(organization_id),
+            redis_keys.window(organization_id),
+            redis_keys.month(organization_id, month),
+            redis_keys.notes(redis.shard_tag(organization_id)),
+            redis_keys.parallel(organization_id),
+        )
+
+    def _arguments(self, month: int, process: str) -> tuple[str | int, ...]:
+        limits = (
+            self.requests_per_minute,
+            self.key_requests_per_minute,
+            self.requests_per_month,
+            self.key_requests_per_month,
+            self.max_parallel,
+            self.budget,
+            self.key_budget,
+        )
+        leased = self.max_parallel is not None
+        note = notes.head(process, self.organization_id, self.key_id, self.user_id, month, leased=leased)
+        return (self.key_id.hex, *(-1 if limit is None else limit for limit in limits), note, notes.LIFE_S)
 
 
 def load(token: str) -> Snapshot:
@@ -83,10 +122,13 @@ def load(token: str) -> Snapshot:
         enabled=organization.disabled_at is None,
         requests_per_minute=row.requests_per_minute,  # type: ignore[attr-defined]  # annotated
         requests_per_month=row.requests_per_month,  # type: ignore[attr-defined]  # annotated
+        max_parallel=row.max_parallel,  # type: ignore[attr-defined]  # annotated
+        budget=_millionths(row.monthly_budget),  # type: ignore[attr-defined]  # annotated
+        key_requests_per_minute=row.key_requests_per_minute,  # type: ignore[attr-defined]  # annotated
+        key_requests_per_month=row.key_requests_per_month,  # type: ignore[attr-defined]  # annotated
+        key_budget=_millionths(row.key_budget),  # type: ignore[attr-defined]  # annotated
         allowed_models=None if row.allowed_models is None else frozenset(row.allowed_models),
         expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
-        generation_key=generation.redis_key(organization.id),
-        window_key=f"{redis.shard_tag(organization.id)}:window:{organization.id.hex}",
         loaded_at=started,
     )
     if snapshot.has_expired:
@@ -95,7 +137,18 @@ def load(token: str) -> Snapshot:
 
 
 def _query() -> QuerySet[ApiKey]:
-    return ApiKey.objects.select_related("organization").annotate(**limit_expressions("organization__"))
+    return ApiKey.objects.select_related("organization").annotate(
+        **limit_expressions("organization__"),
+        max_parallel=F("organization__subscription__max_parallel"),
+        monthly_budget=F("organization__subscription__monthly_budget"),
+        key_requests_per_minute=F("limits__requests_per_minute"),
+        key_requests_per_month=F("limits__requests_per_month"),
+        key_budget=F("limits__monthly_budget"),
+    )
+
+
+def _millionths(amount: Decimal | None) -> int | None:
+    return None if amount is None else int(amount * 1_000_000)
 
 
 class SnapshotCache:

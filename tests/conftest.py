@@ -9,6 +9,8 @@ from django.test import Client
 from redis import Redis
 
 from accounts.models import Organization, User
+from billing import limits
+from billing.breaker import Breaker
 from tests import factories
 from tests.fakes.upstream import Upstream
 
@@ -21,8 +23,9 @@ def _redis() -> Redis:
 
 @pytest.fixture(autouse=True)
 def _clean_redis(_redis: Redis) -> None:
-    """Counters, generations and throttles of one test are not the next one's."""
+    """Counters, generations and throttles of one test are not the next one's, nor is what it made of a lost Redis."""
     _redis.flushdb()
+    limits.breaker = Breaker()
 
 
 @pytest.fixture(autouse=True)

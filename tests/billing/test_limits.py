@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from accounts import api_keys, generation, keys
 from billing import limits, snapshots
+from billing.local_limits import LocalLimiter
 from billing.models import Plan, Subscription
-from helixflow.lib import errors, redis
+from helixflow.lib import errors, ids, redis
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,38 +37,45 @@ def limit_to(organization, minute):
         generation.bump(organization.id)
 
 
+def admit(token):
+    return limits.admit(token, ids.uuid7(), "test")
+
+
 def admit_many(token, count):
     async def run():
-        return await asyncio.gather(*(limits.admit(token) for _ in range(count)))
+        return await asyncio.gather(*(admit(token) for _ in range(count)))
 
-    return [verdict for _, verdict in asyncio.run(run())]
+    return asyncio.run(run())
 
 
 def test_an_organization_without_subscription_has_starter_limits(token):
-    snapshot, verdict = asyncio.run(limits.admit(token))
+    verdict = asyncio.run(admit(token))
+    snapshot = verdict.snapshot
     assert (verdict.limit, verdict.remaining) == (100, 99)
     assert snapshot.requests_per_month == 10_000
 
 
 def test_starter_limits_are_those_of_the_plan_row_if_there_is_one(token):
     Plan.objects.create(slug="starter", name="Starter", requests_per_minute=7, requests_per_month=70)
-    snapshot, verdict = asyncio.run(limits.admit(token))
+    verdict = asyncio.run(admit(token))
+    snapshot = verdict.snapshot
     assert (verdict.limit, snapshot.requests_per_month) == (7, 70)
 
 
 def test_a_subscription_s_own_numbers_win_over_its_plan_s(organization, token):
     plan = Plan.objects.create(slug="pro", name="Pro", requests_per_minute=1000, requests_per_month=100_000)
     Subscription.objects.create(organization=organization, plan=plan, requests_per_minute=5)
-    snapshot, verdict = asyncio.run(limits.admit(token))
+    verdict = asyncio.run(admit(token))
+    snapshot = verdict.snapshot
     assert (verdict.limit, snapshot.requests_per_month) == (5, 100_000)
 
 
 def test_100_parallel_at_a_limit_of_10_admit_exactly_10(organization, token):
     limit_to(organization, 10)
     verdicts = admit_many(token, 100)
-    assert sorted(v.outcome for v in verdicts) == [limits.ADMITTED] * 10 + [limits.LIMITED] * 90
+    assert sorted(v.outcome for v in verdicts) == [limits.ADMITTED] * 10 + [limits.MINUTE] * 90
     assert sorted(v.remaining for v in verdicts if v.outcome == limits.ADMITTED) == list(range(10))
-    assert {v.remaining for v in verdicts if v.outcome == limits.LIMITED} == {0}
+    assert {v.remaining for v in verdicts if v.outcome == limits.MINUTE} == {0}
 
 
 def test_a_new_calendar_minute_starts_anew(organization, token, monkeypatch):
@@ -81,7 +89,7 @@ def test_a_clock_that_steps_back_does_not_start_the_minute_anew(organization, to
     limit_to(organization, 3)
     admit_many(token, 3)
     monkeypatch.setattr(limits, "clock_offset_s", -60)
-    assert admit_many(token, 1)[0].outcome == limits.LIMITED
+    assert admit_many(token, 1)[0].outcome == limits.MINUTE
 
 
 def test_reset_is_the_next_full_minute_and_retry_after_the_time_to_it(organization, token):
@@ -94,8 +102,8 @@ def test_reset_is_the_next_full_minute_and_retry_after_the_time_to_it(organizati
 
 def test_other_calls_have_a_counter_of_their_own(organization, token):
     limit_to(organization, 2)
-    outcomes = [limits.admit_other(token)[1] for _ in range(3)]
-    assert [v.outcome for v in outcomes] == [limits.ADMITTED, limits.ADMITTED, limits.LIMITED]
+    outcomes = [limits.admit_other(token) for _ in range(3)]
+    assert [v.outcome for v in outcomes] == [limits.ADMITTED, limits.ADMITTED, limits.MINUTE]
     assert [v.remaining for v in outcomes] == [2, 2, 2]
     assert admit_many(token, 1)[0].outcome == limits.ADMITTED
 
@@ -131,10 +139,10 @@ def test_a_refused_or_stale_request_changes_nothing(organization, token):
 
 
 def test_a_flushed_redis_counts_as_stale_and_is_told_the_generation_again(token):
-    snapshot = asyncio.run(limits.admit(token))[0]
+    snapshot = asyncio.run(admit(token)).snapshot
     redis.sync_client().flushdb()
-    asyncio.run(limits.admit(token))
-    assert int(redis.sync_client().get(snapshot.generation_key) or 0) == snapshot.generation
+    asyncio.run(admit(token))
+    assert int(redis.sync_client().get(generation.redis_key(snapshot.organization_id)) or 0) == snapshot.generation
 
 
 def test_a_key_with_a_wrong_checksum_never_reaches_the_database(django_assert_num_queries):
@@ -158,7 +166,7 @@ def test_an_expired_key_is_refused_although_its_snapshot_is_warm(organization, o
 
     async def until_refused():
         while True:
-            await limits.admit(token)
+            await admit(token)
             await asyncio.sleep(0.05)
 
     with pytest.raises(errors.InvalidApiKey, match="expired"):
@@ -211,12 +219,12 @@ def test_made_up_keys_do_not_queue_without_end(token, organization, monkeypatch,
     monkeypatch.setattr(snapshots, "load", hung_postgresql)
 
     async def flood():
-        waiting = [asyncio.create_task(limits.admit(keys.generate())) for _ in range(20)]
+        waiting = [asyncio.create_task(admit(keys.generate())) for _ in range(20)]
         await asyncio.sleep(0)
         with pytest.raises(errors.ServiceUnavailable):
-            await limits.admit(keys.generate())
+            await admit(keys.generate())
         assert len(snapshots.cache._loading) == 20
-        _, verdict = await limits.admit(token)
+        verdict = await admit(token)
         for task in waiting:
             task.cancel()
         return verdict.outcome
@@ -237,15 +245,46 @@ def hung_postgresql():
     released.set()
 
 
-def test_redis_down_is_503(token, settings):
+# Redis away
+
+
+@pytest.fixture
+def no_redis(settings):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
-    with pytest.raises(errors.ServiceUnavailable):
+
+
+def test_without_redis_each_process_serves_its_share(organization, token, no_redis, monkeypatch):
+    monkeypatch.setattr(limits, "_here", LocalLimiter(processes=4))
+    limit_to(organization, 8)
+    verdicts = admit_many(token, 5)
+    assert [verdict.outcome for verdict in verdicts] == [limits.ADMITTED] * 2 + [limits.MINUTE] * 3
+    assert all(verdict.local for verdict in verdicts)
+    assert (verdicts[0].limit, verdicts[0].remaining, verdicts[2].remaining) == (8, 1, 0)
+
+
+def test_without_redis_the_month_is_not_told(token, no_redis):
+    assert not any(b"month" in name for name, _ in admit_many(token, 1)[0].headers())
+
+
+def test_after_five_failures_redis_is_not_asked_for_a_while(token, no_redis):
+    admit_many(token, 5)
+    assert limits.breaker.is_open
+    assert not admit_many(token, 1)[0].uncertain
+
+
+def test_without_redis_a_snapshot_older_than_30_s_is_read_again(organization, owner, token, no_redis, monkeypatch):
+    admit_many(token, 1)
+    monkeypatch.setattr(generation, "publish", lambda *_: None)
+    api_keys.revoke(key=organization.api_keys.get(), user=owner)
+    assert admit_many(token, 1)[0].admitted
+    monkeypatch.setattr(limits, "MAX_AGE_S", -1)
+    with pytest.raises(errors.InvalidApiKey):
         admit_many(token, 1)
 
 
 def test_the_lua_and_python_sides_agree_on_keys_of_one_slot(token):
-    snapshot = asyncio.run(limits.admit(token))[0]
-    tags = {key[: key.index("}") + 1] for key in (snapshot.generation_key, snapshot.window_key)}
+    snapshot = asyncio.run(admit(token)).snapshot
+    tags = {key[: key.index("}") + 1] for key in snapshot.admission(202611, 'test')[0]}
     assert tags == {redis.shard_tag(snapshot.organization_id)}
 
 

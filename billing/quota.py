@@ -1,0 +1,185 @@
+"""The counter of a month in Redis: seeded from what is true, told what was spent.
+
+The counter is a cache. The truth is notes (admitted, not settled), then the usage stream (settled, not metered), then
+the ledger. A request moves through them in this order, so reading them in this order misses none, and ids keep one
+that moved meanwhile from counting twice. Nothing of the organization is admitted while its counter is missing, and
+what else could make the reading wrong drops its token: see the four scripts.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+from django.db import connection
+
+from billing import events, lua, months, redis_keys
+from billing import notes as note_format
+from billing.snapshots import Snapshot
+from helixflow.lib import errors, redis
+
+logger = logging.getLogger(__name__)
+
+MILLION: Final = 1_000_000
+TRIES: Final = 10
+KEEP_S: Final = 7 * 86_400  # after the month: late settlements may still ask for it
+PAGE: Final = 2_000
+
+# Never lower what was told: two meters may arrive in either order. Only a counter that is seeded is told.
+TELL_SPENT: Final = """
+if redis.call('HEXISTS', KEYS[1], 'used') == 0 then return end
+for i = 1, #ARGV, 2 do
+  local known = tonumber(redis.call('HGET', KEYS[1], ARGV[i])) or 0
+  if tonumber(ARGV[i + 1]) > known then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+"""
+
+# One statement, so that totals and records are of one instant.
+LEDGER: Final = """
+SELECT api_key_id, units, cost, NULL::uuid, NULL FROM billing_usagemonth
+WHERE organization_id = %(org)s AND month = %(month)s
+UNION ALL
+SELECT api_key_id, units, 0, id, settled_by FROM billing_usagerecord WHERE id = ANY(%(ids)s)
+"""
+
+
+class _Unsettled(msgspec.Struct):
+    """What notes and stream say of one request."""
+
+    api_key_id: uuid.UUID
+    units: int
+    late: bool = False
+
+
+class _Usage(msgspec.Struct, tag="usage"):
+    """The few fields of events.Usage that count here."""
+
+    id: uuid.UUID
+    api_key_id: uuid.UUID
+    month: int
+    units: int
+
+
+class _Refused(msgspec.Struct, tag="refused"):
+    pass
+
+
+asking_ledger: set[uuid.UUID] = set()  # organizations whose seeding waits for PostgreSQL
+
+_read_event = msgspec.json.Decoder(_Usage | _Refused).decode
+
+
+def millionths(amount: Decimal) -> int:
+    return int(amount * MILLION)
+
+
+def seed(snapshot: Snapshot, month: int) -> None:
+    """Makes sure that the month has its counter. Raises RedisError, django.db.Error, ServiceUnavailable."""
+    organization_id = snapshot.organization_id
+    key = redis_keys.month(organization_id, month)
+    for _ in range(TRIES):
+        token = _script("begin_seed")(keys=[key], args=[uuid.uuid4().hex])
+        if not token:
+            return
+        noted = dict(_noted(organization_id, month))
+        streamed = dict(_streamed(organization_id, month))
+        unsettled = noted | streamed
+        asking_ledger.add(organization_id)
+        try:
+            used, spent = _totals(organization_id, month, unsettled)
+        finally:
+            asking_ledger.discard(organization_id)
+        keys = [
+            part
+            for api_key in used | spent
+            if api_key
+            for part in (api_key.hex, used.get(api_key, 0), millionths(spent.get(api_key, Decimal(0))))
+        ]
+        until = max(months.bounds(month)[1], int(time.time())) + KEEP_S
+        total = millionths(spent.get(None, Decimal(0)))
+        held = [each.hex for each in noted if each in unsettled and each not in streamed]
+        arguments = [token, until, used.get(None, 0), total, len(keys) // 3, *keys, *held]
+        if _script("finish_seed")(keys=[key], args=arguments):
+            return
+    raise errors.ServiceUnavailable("This organization's month is being counted. Try again.")
+
+
+def tell_spent(*, organization_id: uuid.UUID, month: int, spent: dict[uuid.UUID | None, Decimal]) -> None:
+    """What the ledger's month has come to, by API key and (None) in all: budgets compare it. Raises RedisError."""
+    arguments: list[str | int] = []
+    for api_key_id, amount in spent.items():
+        arguments += ["spent" if api_key_id is None else f"s:{api_key_id.hex}", millionths(amount)]
+    _registered(TELL_SPENT)(keys=[redis_keys.month(organization_id, month)], args=arguments)
+
+
+def _noted(organization_id: uuid.UUID, month: int) -> Iterator[tuple[uuid.UUID, _Unsettled]]:
+    """Requests of this month that are under way: each holds its unit."""
+    name = redis_keys.notes(redis.shard_tag(organization_id))
+    client: Any = redis.sync_client()
+    for request_id, text in client.hgetall(name).items():
+        if organization_id.hex.encode() not in text:
+            continue
+        note = note_format.parse(text)
+        if note.organization_id == organization_id and note.month == month:
+            yield uuid.UUID(request_id.decode()), _Unsettled(note.api_key_id, 1)
+
+
+def _streamed(organization_id: uuid.UUID, month: int) -> Iterator[tuple[uuid.UUID, _Unsettled]]:
+    """Requests of this month that are settled and not metered, the oldest first."""
+    name = redis_keys.usage_stream(redis.shard_tag(organization_id))
+    mine = organization_id.hex.encode()
+    client: Any = redis.sync_client()
+    last = "-"
+    while page := client.xrange(name, min=last, count=PAGE):
+        for _, fields in page:
+            if fields.get(b"o") != mine:
+                continue
+            try:
+                event = _read_event(fields[b"e"])
+            except (msgspec.DecodeError, KeyError):
+                continue  # the meter sets it aside
+            if isinstance(event, _Usage) and event.month == month:
+                yield event.id, _Unsettled(event.api_key_id, event.units, b"late" in fields)
+        last = f"({page[-1][0].decode()}"
+
+
+def _totals(
+    organization_id: uuid.UUID, month: int, unsettled: dict[uuid.UUID, _Unsettled]
+) -> tuple[dict[uuid.UUID | None, int], dict[uuid.UUID | None, Decimal]]:
+    """Units and money by API key, and in all under None. Takes out of ``unsettled`` what the ledger has for good."""
+    used: dict[uuid.UUID | None, int] = {None: 0}
+    spent: dict[uuid.UUID | None, Decimal] = {None: Decimal(0)}
+
+    def add(api_key_id: uuid.UUID, units: int, cost: Decimal = Decimal(0)) -> None:
+        for name in (None, api_key_id):
+            used[name] = used.get(name, 0) + units
+            spent[name] = spent.get(name, Decimal(0)) + cost
+
+    recorded: dict[uuid.UUID, int] = {}
+    with connection.cursor() as cursor:
+        parameters: dict[str, Any] = {"org": organization_id, "month": months.first_day(month), "ids": list(unsettled)}
+        cursor.execute(LEDGER, parameters)
+        for api_key_id, units, cost, request_id, settled_by in cursor.fetchall():
+            if request_id is None:
+                add(api_key_id, units, cost)
+            elif not (settled_by == events.REAPER and unsettled[request_id].late):
+                del unsettled[request_id]
+            else:
+                recorded[request_id] = units  # the meter will correct it by the difference
+    for request_id, request in unsettled.items():
+        add(request.api_key_id, request.units - recorded.get(request_id, 0))
+    return used, spent
+
+
+@cache
+def _script(name: str) -> Any:
+    return _registered(lua.source(name))
+
+
+@cache
+def _registered(source: str) -> Any:
+    return redis.sync_client().register_script(source)
