@@ -40,6 +40,10 @@ class Tokens(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning: int = 0
     output_audio: int = 0
 
+    def items(self) -> tuple[tuple[str, int], ...]:
+        """The classes that occur."""
+        return tuple((name, count) for name in self.__struct_fields__ if (count := getattr(self, name)))
+
 
 class Usage(msgspec.Struct, tag="usage", omit_defaults=True, kw_only=True):
     """How one admitted request ended. ``id`` is the request's UUIDv7, so it also says when it began."""

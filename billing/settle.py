@@ -1,0 +1,274 @@
+"""Settlement: closes what was admitted, off the callers' path and batched, and never loses one.
+
+``settle`` only queues. A task sends the queue every few milliseconds, one script call a shard; what Redis doesn't take
+goes to the spool, and back from there. What Redis took within the last seconds is kept, and sent again to a Redis that
+comes back as another run of itself: it may have lost its last second. Repeats are harmless, as the meter knows ids.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any, Final, Protocol
+
+import msgspec
+from django.conf import settings
+
+from billing import events, limits, lua, notes, redis_keys
+from billing.limits import Verdict
+from billing.settlement import Settlement
+from billing.spool import Spool
+from helixflow.lib import ids, metrics, pipelined_redis, redis
+
+logger = logging.getLogger(__name__)
+
+FLUSH_EVERY_S: Final = 0.003
+MARK_EVERY_S: Final = 0.05
+BATCH: Final = 100
+KEEP_S: Final = 10.0
+HEARTBEAT_EVERY_S: Final = 5.0
+HEARTBEAT_LIFE_S: Final = 20
+ADOPT_EVERY_S: Final = 30.0
+REFUSALS_EVERY_S: Final = 1.0
+
+_settle = pipelined_redis.Script(lua.source("settle"))
+_mark = pipelined_redis.Script(lua.source("mark"))
+_beat = pipelined_redis.Script("redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])")
+_end = pipelined_redis.Script("redis.call('DEL', KEYS[1])")
+_tell = pipelined_redis.Script(
+    "for i = 1, #ARGV, 2 do redis.call('XADD', KEYS[1], '*', 'o', ARGV[i], 'e', ARGV[i + 1]) end"
+)
+
+
+def heartbeat_key(process: str) -> str:
+    return f"gateway:{process}"
+
+
+class Lasting(Protocol):
+    """A request that may last: how far it got is added to its note."""
+
+    request_id: uuid.UUID
+    organization_id: uuid.UUID
+
+    def mark(self) -> notes.Mark: ...
+
+
+class Settler:
+    """One a gateway process. Everything but ``start`` and ``stop`` returns at once."""
+
+    def __init__(self) -> None:
+        self.process = uuid.uuid4().hex[:16]
+        self.spool = Spool(settings.DATA_DIR / "spool", self.process)
+        self._queue: list[Settlement] = []
+        self._recent: deque[tuple[float, list[Settlement]]] = deque()
+        self._refusals: dict[tuple[uuid.UUID, uuid.UUID, int, str], tuple[int, int]] = {}
+        self._touched: dict[Lasting, None] = {}
+        self._lasting: dict[Lasting, None] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wake = asyncio.Event()
+        self._epoch: Any = None
+
+    async def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._keep_flushing()),
+            asyncio.create_task(self._every(MARK_EVERY_S, self._send_marks)),
+            asyncio.create_task(self._every(REFUSALS_EVERY_S, self._tend)),
+            asyncio.create_task(self._every(HEARTBEAT_EVERY_S, self._heartbeat)),
+            asyncio.create_task(self._every(ADOPT_EVERY_S, self._adopt)),
+        ]
+
+    async def stop(self) -> None:
+        """What is queued is sent, or on disk, when this returns."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._flush()
+        await self._send_refusals()
+        await self._replay()
+        await self.spool.flush()
+        with suppress(redis.RedisError):
+            await _end.run((heartbeat_key(self.process),))
+
+    @property
+    def queue_length(self) -> int:
+        return len(self._queue)
+
+    def admitted_here(self, settlement: Settlement) -> None:
+        """Redis is away and has no note: the spool holds how this request ends if this process dies first."""
+        self.spool.begin(settlement)
+
+    def settle(self, settlement: Settlement, *, spooled: bool = False) -> None:
+        """``spooled``: it began with ``admitted_here``, so it ends there too."""
+        if spooled:
+            self.spool.end(settlement)
+            return
+        self._queue.append(settlement)
+        self._wake.set()
+
+    def cancel(self, verdict: Verdict, request_id: uuid.UUID) -> None:
+        """A request that was refused here, though Redis may have admitted it: an answer came too late."""
+        snapshot = verdict.snapshot
+        leased = snapshot.max_parallel is not None
+        self.settle(Settlement(request_id, snapshot.organization_id, snapshot.key_id, verdict.month, 0, leased))
+
+    def refused(self, verdict: Verdict) -> None:
+        snapshot = verdict.snapshot
+        name = (snapshot.organization_id, snapshot.key_id, verdict.now // 60, verdict.reason)
+        count, _ = self._refusals.get(name, (0, 0))
+        self._refusals[name] = (count + 1, verdict.limit_met)
+        metrics.refused(verdict.reason)
+
+    def touch(self, request: Lasting) -> None:
+        """Its mark changed. It is told if the request goes on for a while: most are settled sooner."""
+        self._touched[request] = None
+
+    def forget(self, request: Lasting) -> None:
+        self._touched.pop(request, None)
+        self._lasting.pop(request, None)
+
+    async def _keep_flushing(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(FLUSH_EVERY_S)
+            self._wake.clear()
+            await self._flush()
+
+    async def _every(self, seconds: float, work: Any) -> None:
+        while True:
+            try:
+                await work()
+            except redis.RedisError:
+                limits.breaker.failed()
+            except Exception:  # the next round tries again; a task that ended would settle nothing any more
+                logger.exception("the settler failed")
+            await asyncio.sleep(seconds)
+
+    async def _flush(self) -> None:
+        queue, self._queue = self._queue, []
+        if not queue:
+            return
+        if not limits.breaker.is_open:
+            queue = await self._send(queue)
+        for settlement in queue:
+            self.spool.end(settlement)
+
+    async def _send(self, settlements: list[Settlement]) -> list[Settlement]:
+        """Those that Redis did not take; whether it did is not always known."""
+        left: list[Settlement] = []
+        for keys, arguments, batch in calls(settlements):
+            try:
+                await _settle.run(keys, *arguments)
+            except redis.RedisError as error:
+                limits.breaker.failed()
+                logger.warning("%d requests could not be settled, they are spooled: %s", len(batch), error)
+                left += batch
+            else:
+                self._recent.append((time.monotonic(), batch))
+        return left
+
+    async def _send_or_raise(self, settlements: list[Settlement]) -> None:
+        """For the spool, which keeps what this raises for."""
+        if await self._send(settlements):
+            raise redis.RedisError("Redis is away")
+
+    async def _tend(self) -> None:
+        """Once a second."""
+        now = time.monotonic()
+        while self._recent and now - self._recent[0][0] > KEEP_S:
+            self._recent.popleft()
+        if limits.breaker.is_open:
+            await self._probe()
+        epoch = pipelined_redis.epoch()
+        if epoch != self._epoch:
+            if self._epoch is not None:
+                await self._send_again()
+            self._epoch = epoch
+        await self._send_refusals()
+        await self._replay()
+
+    async def _probe(self) -> None:
+        """With nobody calling, too, somebody has to notice that Redis is back."""
+        if limits.breaker.allows():
+            await self._heartbeat()
+            limits.breaker.succeeded()
+
+    async def _send_again(self) -> None:
+        recent = [settlement for _, batch in self._recent for settlement in batch]
+        self._recent.clear()
+        logger.warning("Redis is another run of itself: %d settlements are sent again", len(recent))
+        for settlement in await self._send(recent):
+            self.spool.end(settlement)
+
+    async def _replay(self) -> None:
+        if self.spool.pending_lines and not limits.breaker.is_open:
+            with suppress(redis.RedisError):
+                await self.spool.replay(self._send_or_raise)
+
+    async def _adopt(self) -> None:
+        if not limits.breaker.is_open:
+            await self.spool.adopt(self._send_or_raise)
+
+    async def _heartbeat(self) -> None:
+        await _beat.run((heartbeat_key(self.process),), HEARTBEAT_LIFE_S)
+
+    async def _send_marks(self) -> None:
+        """Of requests that have lasted for one round at least."""
+        lasting, self._lasting, self._touched = self._lasting, self._touched, {}
+        if not lasting or limits.breaker.is_open:
+            return
+        marks: defaultdict[str, list[str | bytes]] = defaultdict(list)
+        for request in lasting:
+            tag = redis.shard_tag(request.organization_id)
+            marks[tag] += (request.request_id.hex, msgspec.json.encode(request.mark()))
+        for tag, arguments in marks.items():
+            await _mark.run((redis_keys.notes(tag),), *arguments)
+
+    async def _send_refusals(self) -> None:
+        if limits.breaker.is_open:
+            return
+        refusals, self._refusals = self._refusals, {}
+        by_tag: defaultdict[str, list[str | bytes]] = defaultdict(list)
+        for (organization_id, api_key_id, minute, reason), (count, limit) in refusals.items():
+            event = events.Refused(
+                id=ids.uuid7(),
+                organization_id=organization_id,
+                api_key_id=api_key_id,
+                minute=minute,
+                reason=reason,
+                count=count,
+                limit=limit,
+            )
+            by_tag[redis.shard_tag(organization_id)] += (organization_id.hex, events.encode(event))
+        for tag, arguments in by_tag.items():
+            for some in _chunks(arguments, 2 * BATCH):
+                await _tell.run((redis_keys.usage_stream(tag),), *some)
+
+
+def calls(
+    settlements: Iterable[Settlement],
+) -> Iterator[tuple[tuple[str, ...], list[str | bytes | int], list[Settlement]]]:
+    """Keys and arguments of settle.lua, and what they close."""
+    by_tag: defaultdict[str, list[Settlement]] = defaultdict(list)
+    for settlement in settlements:
+        by_tag[redis.shard_tag(settlement.organization_id)].append(settlement)
+    for tag, all_of_shard in by_tag.items():
+        for batch in _chunks(all_of_shard, BATCH):
+            keys = [redis_keys.notes(tag), redis_keys.usage_stream(tag)]
+            arguments: list[str | bytes | int] = ["0"]
+            for one in batch:
+                keys += (redis_keys.month(one.organization_id, one.month), redis_keys.parallel(one.organization_id))
+                arguments += (
+                    *(one.id.hex, one.organization_id.hex, one.api_key_id.hex),
+                    *(one.units, int(one.leased), bytes(one.payload)),
+                )
+            yield tuple(keys), arguments, batch
+
+
+def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
