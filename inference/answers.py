@@ -156,14 +156,15 @@ class Delta(msgspec.Struct):
     annotations: list[Annotation] | UnsetType | None = UNSET
     audio: Audio | UnsetType | None = UNSET
 
-    def length(self) -> int:
-        """Characters that the model has written here."""
-        length = len(self.content or "") + len(self.reasoning_content or "") + len(self.refusal or "")
-        if self.function_call:
-            length += self.function_call.length()
-        for call in self.tool_calls or ():
-            length += (call.function.length() if call.function else 0) + (call.custom.length() if call.custom else 0)
-        return length
+
+def length(part: Message | Delta) -> int:
+    """Characters that the model has written here."""
+    found = len(part.content or "") + len(part.reasoning_content or "") + len(part.refusal or "")
+    if part.function_call:
+        found += part.function_call.length()
+    for call in part.tool_calls or ():
+        found += (call.function.length() if call.function else 0) + (call.custom.length() if call.custom else 0)
+    return found
 
 
 class TopLogprob(msgspec.Struct):

@@ -26,7 +26,7 @@ from inference.answers import (
     ToolCallDelta,
     Usage,
 )
-from inference.completions import Completion
+from inference.completions import Completion, Estimate
 
 
 class Assembler:
@@ -35,6 +35,7 @@ class Assembler:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self._choices: dict[int, _Choice] = {}
+        self.completion_chars = 0  # what the model has written, for estimating where usage is never reported
         self._service_tier: Text = UNSET
         self._system_fingerprint: Text = UNSET
 
@@ -51,12 +52,19 @@ class Assembler:
         self._service_tier = chunk.service_tier or self._service_tier
         self._system_fingerprint = chunk.system_fingerprint or self._system_fingerprint
         for part in choices:
+            if part.delta is not None:
+                self.completion_chars += answers.length(part.delta)
             self._choices.setdefault(part.index or 0, _Choice()).add(part)
 
-    def result(self, *, id: str, created: int, model: str) -> tuple[bytes, Usage | None]:
-        """Raises BadAnswer if there was no choice."""
+    def result(
+        self, *, id: str, created: int, model: str, estimate: Estimate | None = None
+    ) -> tuple[bytes, Usage | None, bool]:
+        """As ``completions.rewrite_completion``. Raises BadAnswer if there was no choice."""
         if not self._choices:
             raise BadAnswer("the stream has no choices")
+        reported = self.usage is not None
+        if self.usage is None and estimate is not None:
+            self.usage = estimate(self.completion_chars)
         completion = Completion(
             id=id,
             created=created,
@@ -66,7 +74,7 @@ class Assembler:
             service_tier=self._service_tier,
             system_fingerprint=self._system_fingerprint,
         )
-        return completion.encode(), self.usage
+        return completion.encode(), self.usage, reported
 
 
 class _Text:

@@ -1,5 +1,6 @@
 """An upstream's answers, written anew as ours: our id, the caller's name for the model, and documented fields alone."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +10,8 @@ from inference import answers
 from inference.answers import BadAnswer, Choice, ChunkChoice, Text, UpstreamStreamError, Usage
 
 __all__ = ["BadAnswer", "ChunkRewriter", "Completion", "UpstreamStreamError", "Usage", "rewrite_completion"]
+
+Estimate = Callable[[int], Usage]  # of a completion with so many characters
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -41,10 +44,18 @@ class _Frame(msgspec.Struct):
     obfuscation: Text = UNSET
 
 
-def rewrite_completion(body: bytes, *, id: str, created: int, model: str) -> tuple[bytes, Usage | None]:
-    """Raises BadAnswer and UpstreamStreamError."""
+def rewrite_completion(
+    body: bytes, *, id: str, created: int, model: str, estimate: Estimate | None = None
+) -> tuple[bytes, Usage | None, bool]:
+    """The answer, its usage, and whether that was reported. Where it was not, ``estimate`` makes some.
+
+    Raises BadAnswer and UpstreamStreamError.
+    """
     answer = answers.read_answer(body)
     usage = answer.usage.usage() if answer.usage else None
+    reported = usage is not None
+    if usage is None and estimate is not None:
+        usage = estimate(sum(answers.length(choice.message) for choice in answer.choices or () if choice.message))
     completion = Completion(
         id=id,
         created=created,
@@ -55,7 +66,7 @@ def rewrite_completion(body: bytes, *, id: str, created: int, model: str) -> tup
         system_fingerprint=answer.system_fingerprint,
         moderation=answer.moderation,
     )
-    return completion.encode(), usage
+    return completion.encode(), usage, reported
 
 
 class ChunkRewriter:
@@ -129,7 +140,7 @@ class ChunkRewriter:
     def _note(self, choice: ChunkChoice) -> None:
         index = choice.index or 0
         if choice.delta is not None:
-            self.completion_chars += choice.delta.length()
+            self.completion_chars += answers.length(choice.delta)
         if choice.finish_reason is not None:
             self.finish_reasons[index] = choice.finish_reason
             self._open.discard(index)

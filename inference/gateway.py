@@ -1,7 +1,8 @@
 """The data plane: ``POST /v1/chat/completions`` as plain ASGI. No Django request, no middleware, no SQL when warm.
 
 The path of a request: identify (header → snapshot) → admit (one Redis script) → read and validate the body → route →
-relay. Identification comes before the body, so strangers cannot make us buffer, and 401 wins over 400.
+relay → settle (queued). Identification comes before the body, so strangers cannot make us buffer, and 401 wins over
+400. Whatever was admitted is settled, however it ends.
 """
 
 import asyncio
@@ -18,10 +19,14 @@ import msgspec
 from django.db import close_old_connections
 
 from accounts import api_keys, auth
-from billing import limits
-from helixflow.lib import errors, ids, log
+from billing import events, limits, notes
+from billing.settle import Settler
+from billing.settlement import Settlement
+from billing.snapshots import Snapshot
+from helixflow.lib import errors, ids, log, metrics
 from inference import catalogue, relay, schemas
 from inference.upstream import UpstreamClient
+from inference.usage import tokens
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +38,8 @@ Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY: Final = 10 * 1024 * 1024
 RECORD_USE_EVERY_S: Final = 10.0
+FOLD_EVERY_S: Final = 1.0
+LEFT: Final = (499, "client_disconnected")
 JSON: Final = (b"content-type", b"application/json")
 EVENT_STREAM: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -46,6 +53,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.client: UpstreamClient | None = None
+        self.settler = Settler()
         self.uses: dict[uuid.UUID, float] = {}  # API key → when it was last used, epoch seconds
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1, "gateway")
@@ -53,7 +61,9 @@ class Gateway:
     async def startup(self) -> None:
         self.client = UpstreamClient()
         await self._in_thread(catalogue.refresh_in_thread)
+        await self.settler.start()
         self._tasks = [
+            asyncio.create_task(self._every(FOLD_EVERY_S, self._fold)),
             asyncio.create_task(self._every(catalogue.CHECK_EVERY_S, catalogue.refresh_in_thread)),
             asyncio.create_task(self._every(RECORD_USE_EVERY_S, self._record_uses)),
         ]
@@ -61,7 +71,9 @@ class Gateway:
     async def shutdown(self) -> None:
         for task in self._tasks:
             task.cancel()
+        await self.settler.stop()
         await self._in_thread(self._record_uses)
+        await self._in_thread(self._fold)
         if self.client is not None:
             await self.client.close()
             self.client = None
@@ -80,6 +92,14 @@ class Gateway:
     async def _in_thread(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    def _fold(self) -> None:
+        metrics.set_gauges(
+            settle_queue=self.settler.queue_length,
+            spool_bytes=self.settler.spool.pending_bytes,
+            breaker_open=limits.breaker.is_open,
+        )
+        metrics.fold()
+
     def _record_uses(self) -> None:
         uses, self.uses = self.uses, {}
         if not uses:
@@ -94,22 +114,43 @@ class Gateway:
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("finished", "gateway", "gone", "headers", "receive", "request_id", "scope", "send", "started", "task")
+    __slots__ = (
+        *("answering", "began", "call", "deployment", "error", "finished", "first_token_ms", "gateway", "gone"),
+        *("headers", "model", "organization_id", "receive", "request", "request_id", "scope", "send", "started"),
+        *("status", "task", "verdict"),
+    )
 
     def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
         self.gateway = gateway
         self.scope = scope
         self.receive = receive
         self.send = send
-        self.request_id = ids.new_id(ids.REQUEST)
-        self.headers: Headers = [(b"x-request-id", self.request_id.encode())]
+        self.began = time.monotonic()
+        self.request_id = ids.uuid7()
+        self.headers: Headers = [(b"x-request-id", self.public_id.encode())]
         self.started = False  # the head of the answer has been sent
         self.finished = False  # so has its end
         self.gone = False  # the caller went away
         self.task: asyncio.Task[Any] | None = None
+        # What the ledger will be told
+        self.verdict: limits.Verdict | None = None
+        self.organization_id = uuid.UUID(int=0)
+        self.request: schemas.ChatRequest | None = None
+        self.model = ""  # of the catalogue
+        self.call: relay.Call | None = None
+        self.deployment = ""
+        self.answering = False  # something was produced for the caller
+        self.first_token_ms: float | None = None
+        self.status = 200
+        self.error = ""
+
+    @property
+    def public_id(self) -> str:
+        return ids.public_id(ids.REQUEST, self.request_id)
 
     async def run(self) -> None:
-        log.request_id.set(self.request_id)
+        log.request_id.set(self.public_id)
+        metrics.in_flight(1)
         try:
             await self._answer()
         except errors.HelixError as error:
@@ -121,6 +162,10 @@ class Exchange:
         except Exception:
             logger.exception("a chat completion failed")
             await self._fail(errors.ServerError())
+        finally:
+            metrics.in_flight(-1)
+            if self.verdict is not None:
+                self._settle(self.verdict)
 
     async def _answer(self) -> None:
         if self.scope["method"] != "POST":
@@ -140,21 +185,35 @@ class Exchange:
             elif name == b"x-request-id":
                 log.client_request_id.set(log.clean_client_request_id(value.decode("latin-1")))
 
-        snapshot, verdict = await limits.admit(auth.bearer_token(authorization))
-        self.headers += [(name.lower().encode(), value.encode()) for name, value in verdict.headers().items()]
-        if verdict.outcome == limits.LIMITED:
-            raise verdict.error()
+        snapshot = await self._admit(auth.bearer_token(authorization))
         if not snapshot.enabled:
             raise errors.AuthorizationFailed("This organization is disabled. Write to support.")
         self.gateway.uses[snapshot.key_id] = time.time()
 
         if encoded or content_type.partition(b";")[0].strip().lower() != b"application/json":
             raise errors.UnsupportedMediaType
-        request = schemas.parse_chat_request(await self._read_body(content_length))
+        request = self.request = schemas.parse_chat_request(await self._read_body(content_length))
         if snapshot.allowed_models is not None and request.model not in snapshot.allowed_models:
             raise errors.AuthorizationFailed("This API key may not use this model.", param="model")
         model = catalogue.latest().get(request.model, snapshot.organization_id)
+        self.model = model.name
         await self._relay(request, model)
+
+    async def _admit(self, token: str) -> Snapshot:
+        settler = self.gateway.settler
+        verdict = await limits.admit(token, self.request_id, settler.process)
+        self.headers += verdict.headers()
+        if not verdict.admitted:
+            if verdict.uncertain:
+                settler.cancel(verdict, self.request_id)
+            settler.refused(verdict)
+            raise verdict.error()
+        self.verdict = verdict
+        self.organization_id = verdict.snapshot.organization_id
+        if verdict.local:
+            lost = self._event(verdict, status=500, error="server_error")
+            settler.admitted_here(Settlement.of(lost))
+        return verdict.snapshot
 
     async def _read_body(self, content_length: bytes) -> bytes:
         if content_length.isdigit() and int(content_length[:20]) > MAX_BODY:
@@ -177,15 +236,17 @@ class Exchange:
     async def _relay(self, request: schemas.ChatRequest, model: catalogue.Model) -> None:
         client = self.gateway.client
         assert client is not None  # noqa: S101  # started before any request
-        completion_id = ids.COMPLETION + self.request_id.removeprefix(ids.REQUEST)  # the same instant and randomness
-        call = relay.Call(request, completion_id, int(time.time()), client)
+        completion_id = ids.public_id(ids.COMPLETION, self.request_id)  # a request and its completion share one
+        call = self.call = relay.Call(request, completion_id, int(time.time()), client, self._touch)
         self.task = asyncio.current_task()
         watcher = asyncio.create_task(self._watch())
         try:
             if request.wants_stream:
                 await self._stream(call, model)
             else:
-                deployment, body, _ = await relay.complete(call, model.deployments)
+                deployment, body = await relay.complete(call, model.deployments)
+                self.deployment = deployment.name
+                self.answering = True
                 self.headers.append((b"x-helixflow-upstream", deployment.name.encode()))
                 await self._send_whole(200, body)
         finally:
@@ -201,6 +262,10 @@ class Exchange:
 
     async def _stream(self, call: relay.Call, model: catalogue.Model) -> None:
         stream = await relay.open_stream(call, model.deployments)
+        self.first_token_ms = self._elapsed_ms()
+        self.deployment = stream.deployment.name
+        self.answering = True
+        self._touch()
         self.headers.append((b"x-helixflow-upstream", stream.deployment.name.encode()))
         try:
             self.started = True
@@ -213,6 +278,7 @@ class Exchange:
                 except relay.FAILURES as error:
                     reason = relay.clean(relay.describe(error), stream.deployment)
                     logger.warning("upstream %s broke its stream: %s", stream.deployment.name, reason)
+                    call.attempts[-1] = events.Attempt(self.deployment, reason, self._elapsed_ms())
                     raise relay.as_helix_error(error) from None
             self.finished = True
             await self.send({"type": "http.response.body", "body": stream.frames, "more_body": False})
@@ -223,7 +289,8 @@ class Exchange:
     async def _fail(self, error: errors.HelixError) -> None:
         if self.finished:
             return
-        body = msgspec.json.encode(error.body(self.request_id))
+        self.status, self.error = error.status, error.code
+        body = msgspec.json.encode(error.body(self.public_id))
         if self.started:
             self.finished = True
             await self.send({"type": "http.response.body", "body": b"data: %b\n\n" % body, "more_body": False})
@@ -236,6 +303,70 @@ class Exchange:
         headers = [*self.headers, JSON, (b"content-length", b"%d" % len(body))]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _elapsed_ms(self) -> float:
+        return round((time.monotonic() - self.began) * 1000, 3)
+
+    def _touch(self) -> None:
+        self.gateway.settler.touch(self)
+
+    def mark(self) -> notes.Mark:
+        """How far it got, for its note."""
+        call, request = self.call, self.request
+        attempts = list(call.attempts) if call else []
+        if call and call.trying:
+            attempts.append(events.Attempt(call.trying, "under way", 0.0))
+        return notes.Mark(
+            model=request.model if request else "",
+            streamed=request.wants_stream if request else False,
+            end_user=(request.user or "") if request else "",
+            deployment=self.deployment,
+            attempts=attempts,
+            answering=self.answering,
+        )
+
+    def _settle(self, verdict: limits.Verdict) -> None:
+        settler = self.gateway.settler
+        settler.forget(self)
+        status, error = LEFT if self.gone and not self.finished else (self.status, self.error)
+        event = self._event(verdict, status=status, error=error)
+        leased = verdict.snapshot.max_parallel is not None and not verdict.local
+        settler.settle(Settlement.of(event, leased=leased), spooled=verdict.local)
+        metrics.observe(
+            model=self.model,
+            status=status,
+            code=error,
+            streamed=event.streamed,
+            duration_ms=event.duration_ms,
+            first_token_ms=event.first_token_ms,
+            tokens=event.tokens.items(),
+        )
+
+    def _event(self, verdict: limits.Verdict, *, status: int, error: str) -> events.Usage:
+        snapshot, call, request = verdict.snapshot, self.call, self.request
+        event = events.Usage(
+            id=self.request_id,
+            organization_id=snapshot.organization_id,
+            api_key_id=snapshot.key_id,
+            user_id=snapshot.user_id,
+            month=verdict.month,
+            units=int(self.answering),
+            status=status,
+            duration_ms=self._elapsed_ms(),
+            error_code=error,
+            deployment=self.deployment,
+            first_token_ms=self.first_token_ms,
+        )
+        if request is not None:
+            event.model = request.model
+            event.streamed = request.wants_stream
+            event.end_user = request.user or ""
+        if call is not None:
+            event.attempts = call.attempts
+            if call.usage is not None:
+                event.usage_source = events.PROVIDER if call.reported else events.ESTIMATED
+                event.tokens = tokens(call.usage)
+        return event
 
 
 gateway = Gateway()

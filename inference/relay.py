@@ -14,8 +14,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from billing.events import Attempt
 from helixflow.lib import errors
-from inference import completions, routing, schemas, sse
+from inference import completions, routing, schemas, sse, usage
 from inference.assembly import Assembler
 from inference.catalogue import Deployment
 from inference.completions import BadAnswer, ChunkRewriter, UpstreamStreamError, Usage
@@ -50,23 +51,22 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Attempt:
-    """One try at one deployment; ``outcome`` is ``ok`` or what went wrong."""
-
-    deployment: str
-    outcome: str
-    duration_ms: float
-
-
-@dataclass(slots=True)
 class Call:
-    """What one request asks, whichever deployment answers, and what came of the tries."""
+    """What one request asks, whichever deployment answers, and what came of the tries.
+
+    ``on_attempt`` is told when one begins. ``usage`` is there once something was produced; ``reported`` says whether
+    by the provider, or estimated.
+    """
 
     request: schemas.ChatRequest
     id: str
     created: int
     client: UpstreamClient
+    on_attempt: Callable[[], None] = lambda: None
     attempts: list[Attempt] = field(default_factory=list)
+    trying: str = ""  # the deployment of the attempt under way
+    usage: Usage | None = None
+    reported: bool = False
 
     def encode(self, deployment: Deployment, *, stream: bool) -> bytes:
         return schemas.encode_chat_request(
@@ -75,6 +75,9 @@ class Call:
             stream=stream,
             renames_max_tokens=deployment.renames_max_tokens,
         )
+
+    def estimate(self, completion_chars: int) -> Usage:
+        return usage.estimate(self.request, completion_chars)
 
     def rewriter(self) -> ChunkRewriter:
         return ChunkRewriter(
@@ -94,18 +97,15 @@ class AttemptFailed(Exception):
 class Stream:
     """A streamed answer that has begun: ``frames`` holds what is ready to go out."""
 
-    def __init__(self, deployment: Deployment, response: Response, rewriter: ChunkRewriter) -> None:
+    def __init__(self, call: Call, deployment: Deployment, response: Response) -> None:
         self.deployment = deployment
+        self._call = call
         self.frames = b""
         self.ended = False
         self._response = response
-        self._rewriter = rewriter
+        self._rewriter = call.rewriter()
         self._decoder = sse.Decoder()
         self._failure: Exception | None = None
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._rewriter.usage
 
     async def advance(self) -> None:
         """Wait for the upstream, and leave in ``frames`` what its last read makes; ``ended`` after the last frame.
@@ -137,6 +137,7 @@ class Stream:
                 raise UpstreamDisconnected("the stream ended without [DONE] or a finish_reason", started=True)
             self.ended = True
         if self.ended:
+            self._account()
             last = self._rewriter.finish()
             frames += [DONE_FRAME] if last is None else [last, DONE_FRAME]
 
@@ -148,10 +149,18 @@ class Stream:
                     await self._response.chunks()
 
     def close(self) -> None:
+        self._account()
         self._response.close()
 
+    def _account(self) -> None:
+        """What was produced, whole or cut off."""
+        call, rewriter = self._call, self._rewriter
+        if call.usage is None and rewriter.started:
+            call.reported = rewriter.usage is not None
+            call.usage = rewriter.usage = rewriter.usage or call.estimate(rewriter.completion_chars)
 
-async def complete(call: Call, deployments: Iterable[Deployment]) -> tuple[Deployment, bytes, Usage | None]:
+
+async def complete(call: Call, deployments: Iterable[Deployment]) -> tuple[Deployment, bytes]:
     """The whole answer as a chat.completion. Raises HelixError."""
     return await _first_success(call, deployments, lambda deployment: _complete_at(call, deployment))
 
@@ -167,39 +176,49 @@ async def _first_success(
     failure: AttemptFailed | None = None
     for deployment in routing.order(deployments):
         started = time.monotonic()
+        call.trying = deployment.name
+        outcome = "left"  # by the caller, or as the server stops
+        call.on_attempt()
         try:
             answer = await attempt(deployment)
+            outcome = "ok"
+            return answer
         except AttemptFailed as error:
             failure = error
             outcome = error.outcome
         except FAILURES as error:
             failure = AttemptFailed(describe(error), as_helix_error(error))
-            outcome = failure.outcome
-        else:
-            call.attempts.append(Attempt(deployment.name, "ok", (time.monotonic() - started) * 1000))
-            return answer
-        call.attempts.append(Attempt(deployment.name, outcome, (time.monotonic() - started) * 1000))
+            outcome = clean(failure.outcome, deployment)
+        except errors.InvalidRequest:
+            outcome = "refused as invalid"
+            raise
+        finally:
+            call.trying = ""
+            call.attempts.append(Attempt(deployment.name, outcome, (time.monotonic() - started) * 1000))
         logger.warning("upstream %s failed: %s", deployment.name, clean(outcome, deployment))
     raise failure.error if failure else errors.ServiceUnavailable
 
 
-async def _complete_at(call: Call, deployment: Deployment) -> tuple[Deployment, bytes, Usage | None]:
+async def _complete_at(call: Call, deployment: Deployment) -> tuple[Deployment, bytes]:
     stream = deployment.stream_always
     response = await _post(call, deployment, stream=stream)
     try:
         if stream:
-            body, usage = await _assemble(call, response)
+            assembler = await _assemble(response)
+            body, call.usage, call.reported = assembler.result(
+                id=call.id, created=call.created, model=call.request.model, estimate=call.estimate
+            )
         else:
             answer = await response.read(MAX_ANSWER)
-            body, usage = completions.rewrite_completion(
-                answer, id=call.id, created=call.created, model=call.request.model
+            body, call.usage, call.reported = completions.rewrite_completion(
+                answer, id=call.id, created=call.created, model=call.request.model, estimate=call.estimate
             )
     finally:
         response.close()
-    return deployment, body, usage
+    return deployment, body
 
 
-async def _assemble(call: Call, response: Response) -> tuple[bytes, Usage | None]:
+async def _assemble(response: Response) -> Assembler:
     assembler = Assembler()
     decoder = sse.Decoder()
     size = 0
@@ -210,17 +229,17 @@ async def _assemble(call: Call, response: Response) -> tuple[bytes, Usage | None
             raise BadAnswer("the answer is too large")
         for payload in decoder.feed(data) if data else decoder.finish():
             if payload == DONE:
-                return assembler.result(id=call.id, created=call.created, model=call.request.model)
+                return assembler
             assembler.add(payload)
         if not data:
             if not assembler.finished:
                 raise UpstreamDisconnected("the stream ended without [DONE] or a finish_reason", started=True)
-            return assembler.result(id=call.id, created=call.created, model=call.request.model)
+            return assembler
 
 
 async def _open_stream_at(call: Call, deployment: Deployment) -> Stream:
     response = await _post(call, deployment, stream=True)
-    stream = Stream(deployment, response, call.rewriter())
+    stream = Stream(call, deployment, response)
     try:
         while not stream.frames and not stream.ended:
             await stream.advance()

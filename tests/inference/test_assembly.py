@@ -21,7 +21,7 @@ def assemble(*chunks: Any) -> tuple[dict[str, Any], Usage | None]:
     assembler = Assembler()
     for payload in chunks:
         assembler.add(json.dumps(payload).encode())
-    body, usage = assembler.result(**OURS)
+    body, usage, _ = assembler.result(**OURS)
     ChatCompletion.model_validate_json(body)
     return json.loads(body), usage
 

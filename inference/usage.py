@@ -1,0 +1,66 @@
+"""Tokens as the ledger counts them: from what the provider reported, or estimated where it reported nothing.
+
+A token is taken for four bytes of text, which fits English and is the usual rule of thumb.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from billing.events import Tokens
+from inference.answers import Usage
+from inference.schemas import ChatRequest
+
+BYTES_PER_TOKEN: Final = 4
+TOKENS_PER_MESSAGE: Final = 4  # role and separators
+_TEXTS: Final = frozenset({"text", "content", "arguments", "input", "refusal", "name"})
+
+
+def tokens(usage: Usage) -> Tokens:
+    """Disjoint classes. Parts that are larger than their whole are cut; a total that is larger is reasoning."""
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    hidden = max(0, usage.total_tokens - prompt - completion)  # some providers leave reasoning out of the completion
+    given, made = usage.prompt_tokens_details, usage.completion_tokens_details
+    if not given and not made and not hidden:
+        return Tokens(input=prompt, output=completion)
+    cached = _part(given and given.cached_tokens, prompt)
+    written = _part(given and given.cache_write_tokens, prompt - cached)
+    heard = _part(given and given.audio_tokens, prompt - cached - written)
+    reasoning = _part(made and made.reasoning_tokens, completion)
+    spoken = _part(made and made.audio_tokens, completion - reasoning)
+    return Tokens(
+        input=prompt - cached - written - heard,
+        cached_input=cached,
+        cache_write=written,
+        input_audio=heard,
+        output=completion - reasoning - spoken,
+        reasoning=reasoning + hidden,
+        output_audio=spoken,
+    )
+
+
+def _part(said: Any, whole: int) -> int:
+    return min(max(said, 0), whole) if isinstance(said, int) else 0
+
+
+def estimate(request: ChatRequest, completion_chars: int) -> Usage:
+    messages = msgspec.to_builtins(request.messages)
+    size = sum(len(text.encode()) for text in _texts(messages))
+    prompt = len(messages) * TOKENS_PER_MESSAGE + -(-size // BYTES_PER_TOKEN)
+    completion = -(-completion_chars // BYTES_PER_TOKEN)
+    return Usage(prompt, completion, prompt + completion)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """What the model reads of messages: no pictures, no sound."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if isinstance(item, str):
+                if name in _TEXTS:
+                    yield item
+            else:
+                yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from [item] if isinstance(item, str) else _texts(item)
