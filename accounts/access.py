@@ -1,6 +1,7 @@
 """Who may do what: the only getters for dashboard and API. They fetch and check; a foreign id is 404.
 
-Members see an organization's keys; its owners and admins create, change, rotate and revoke them.
+Members see an organization's keys; its owners and admins create, change, rotate, limit and revoke them. The same goes
+for the plan's caps.
 """
 
 import uuid
@@ -68,9 +69,14 @@ def api_membership(user: User, organization_header: str | None) -> Membership:
 
 
 def require_key_manager(membership: Membership) -> None:
+    require_manager(membership, of="its API keys")
+
+
+def require_manager(membership: Membership, *, of: str) -> None:
+    """``of`` is what is managed, as the refusal names it."""
     _require_enabled(membership.organization)
     if not membership.manages_keys:
-        raise errors.AuthorizationFailed("Only owners and admins of the organization manage its API keys.")
+        raise errors.AuthorizationFailed(f"Only owners and admins of the organization manage {of}.")
 
 
 def get_api_key(membership: Membership, public_id: str) -> ApiKey:

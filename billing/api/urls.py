@@ -1,5 +1,5 @@
 """Every address of billing under ``/v1``."""
 
-from django.urls import URLPattern
+from billing.api import key_limits, plan
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = [*plan.urlpatterns, *key_limits.urlpatterns]
