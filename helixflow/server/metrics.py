@@ -29,7 +29,7 @@ from inference import catalogue
 
 # What proxies add. One on this machine makes the whole world look like a neighbour.
 FORWARDED: Final = (b"forwarded", b"via", b"x-forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-")
-BOUNDS: Final = [*(f"{bound / 1000:g}" for bound in metrics.BUCKETS_MS), "+Inf"]
+BOUNDS: Final = [*(str(bound / 1000) for bound in metrics.BUCKETS_MS), "+Inf"]
 
 _thread = ThreadPoolExecutor(1, "metrics")  # files and Redis are waited for, never on the event loop
 
