@@ -69,12 +69,14 @@ class Settler:
         self._touched: dict[Lasting, None] = {}
         self._lasting: dict[Lasting, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._stopping = False
         self._wake = asyncio.Event()
         self._epoch: Any = None
 
     async def start(self) -> None:
+        self._flushing = asyncio.create_task(self._keep_flushing())
         self._tasks = [
-            asyncio.create_task(self._keep_flushing()),
             asyncio.create_task(self._every(MARK_EVERY_S, self._send_marks)),
             asyncio.create_task(self._every(REFUSALS_EVERY_S, self._tend)),
             asyncio.create_task(self._every(HEARTBEAT_EVERY_S, self._heartbeat)),
@@ -86,7 +88,10 @@ class Settler:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._flush()
+        self._stopping = True
+        self._wake.set()
+        if self._flushing is not None:
+            await self._flushing
         await self._send_refusals()
         await self._replay()
         await self.spool.flush()
@@ -131,10 +136,12 @@ class Settler:
         self._lasting.pop(request, None)
 
     async def _keep_flushing(self) -> None:
-        while True:
+        """Never cancelled: what was taken from the queue is in nobody else's hands."""
+        while not self._stopping or self._queue:
             await self._wake.wait()
             await asyncio.sleep(FLUSH_EVERY_S)
-            self._wake.clear()
+            if not self._stopping:
+                self._wake.clear()
             await self._flush()
 
     async def _every(self, seconds: float, work: Any) -> None:
@@ -151,8 +158,11 @@ class Settler:
         queue, self._queue = self._queue, []
         if not queue:
             return
-        if not limits.breaker.is_open:
-            queue = await self._send(queue)
+        try:
+            if not limits.breaker.is_open:
+                queue = await self._send(queue)
+        except Exception:  # what was sent already is sent again: better than lost
+            logger.exception("settling failed")
         for settlement in queue:
             self.spool.end(settlement)
 

@@ -53,7 +53,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.client: UpstreamClient | None = None
-        self.settler = Settler()
+        self.settler: Settler  # made at the start, which is after the fork: each process has its own name and spool
         self.uses: dict[uuid.UUID, float] = {}  # API key → when it was last used, epoch seconds
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = ThreadPoolExecutor(1, "gateway")
@@ -61,6 +61,7 @@ class Gateway:
     async def startup(self) -> None:
         self.client = UpstreamClient()
         await self._in_thread(catalogue.refresh_in_thread)
+        self.settler = Settler()
         await self.settler.start()
         self._tasks = [
             asyncio.create_task(self._every(FOLD_EVERY_S, self._fold)),
