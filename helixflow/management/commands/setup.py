@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 
+from billing import partitions
 from helixflow import assets, seeds
 from helixflow.stack import demo
 
@@ -24,6 +25,7 @@ class Command(BaseCommand):
             sys.exit("--demo keeps an API key in clear, so it is refused where HELIXFLOW_ENV is production.")
         try:
             call_command("migrate", interactive=False, verbosity=0)
+            partitions.ensure()
             seeds.plant()
             if options["demo"]:
                 demo.make()
