@@ -21,6 +21,7 @@ from helixflow.lib.redis_address import Address, Node
 Reply = int | bytes | list["Reply"] | None
 Argument = str | bytes | int
 
+GRACE_S: Final = 0.005
 # Answers about the state of the server, not about the command: to the caller it is as if there were no server.
 UNUSABLE: Final = {"LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "BUSY", "MISCONF", "OOM", "NOREPLICAS"}
 
@@ -151,8 +152,8 @@ class Protocol(asyncio.Protocol):
     def _watch(self) -> None:
         """Replies come in order, so the oldest alone tells whether the server hangs: one timer, not one a command.
 
-        A loop that was blocked finds this timer due before it has looked at its sockets (uvloop runs timers and what
-        was called soon first), and the reply may be there: so the verdict waits until the loop has polled.
+        A loop that was held up finds this timer due before it has looked at its sockets again, or has only now put the
+        command on the wire: the verdict waits for another timer, since between two of them every loop polls.
         """
         left = self._time_left()
         if left is None:
@@ -160,7 +161,7 @@ class Protocol(asyncio.Protocol):
         elif left > 0:
             self._loop.call_later(left, self._watch)
         else:
-            self._loop.call_soon(self._loop.call_soon, self._judge)
+            self._loop.call_later(GRACE_S, self._judge)
 
     def _judge(self) -> None:
         left = self._time_left()
