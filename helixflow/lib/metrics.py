@@ -1,6 +1,6 @@
 """What this process counts for Prometheus; ``helixflow.server.metrics`` adds the processes up and answers `/metrics`.
 
-Counting is plain dictionaries: about a microsecond for a whole request, which is what one increment costs in
+Counting is plain dictionaries: about a microsecond for a whole request, half of what one increment costs in
 prometheus_client's multi-process mode. ``fold`` writes them to this process's file, once a second or so. The file is
 of our own making too: prometheus_client maps its files into memory, and a full disk then ends the process (SIGBUS).
 

@@ -130,7 +130,9 @@ class _Everything(Collector):
 
 def _counters(counts: metrics.Counts) -> Iterator[Metric]:
     requests = CounterMetricFamily(
-        "helixflow_requests", "Settled requests; code is empty for successes.", labels=("model", "status", "code")
+        "helixflow_requests",
+        "Admitted requests that ended; code is empty for successes.",
+        labels=("model", "status", "code"),
     )
     for (model, status, code), count in counts.requests.items():
         requests.add_metric((model, str(status), code), count)
@@ -149,13 +151,13 @@ def _counters(counts: metrics.Counts) -> Iterator[Metric]:
 
 def _histograms(counts: metrics.Counts) -> Iterator[Metric]:
     durations = HistogramMetricFamily(
-        "helixflow_request_duration_seconds", "From admission to the end of the answer.", labels=("model", "streamed")
+        "helixflow_request_duration_seconds", "From arrival to the end of the answer.", labels=("model", "streamed")
     )
     for (model, streamed), histogram in counts.durations.items():
         _add(durations, (model, "true" if streamed else "false"), histogram)
     yield durations
     first_tokens = HistogramMetricFamily(
-        "helixflow_time_to_first_token_seconds", "From admission to the first token of a stream.", labels=("model",)
+        "helixflow_time_to_first_token_seconds", "From arrival to the first token.", labels=("model",)
     )
     for model, histogram in counts.first_tokens.items():
         _add(first_tokens, (model,), histogram)

@@ -1,6 +1,5 @@
-"""Counts that add up over processes and outlive them, and who may read them."""
+"""Counts that add up over processes and outlive them."""
 
-import asyncio
 import json
 import logging
 import os
@@ -17,15 +16,16 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from accounts import api_keys
 from billing import events
 from helixflow.lib import metrics, redis
 from helixflow.server import metrics as endpoint
 from helixflow.server import metrics_directory
 from inference import catalogue
-from tests.helixflow.serving import Served, get, started, wait_for
+from tests.factories import MODEL, deploy
+from tests.helixflow.serving import Served, get, post, started, wait_for
 
 Samples = dict[tuple[Any, ...], float]
-LOCAL = [(b"host", b"127.0.0.1:8000")]
 SUCCESS: dict[str, Any] = {
     "model": "small",
     "status": 200,
@@ -59,18 +59,6 @@ def samples(text: str, parse: Callable[[str], Any] = parse_text) -> Samples:
 def scraped(accept: str = "") -> Samples:
     body, content_type = endpoint.exposition(accept)
     return samples(body.decode(), parse_openmetrics if "openmetrics" in content_type else parse_text)
-
-
-def ask(*headers: tuple[bytes, bytes], peer: Any = ("127.0.0.1", 5), method: str = "GET", version: str = "1.1"):
-    """Status, headers and body of one scrape."""
-    sent: list[dict[str, Any]] = []
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "headers": list(headers), "client": peer, "http_version": version}
-    asyncio.run(endpoint.answer(scope, None, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
 
 
 # What is counted
@@ -232,9 +220,13 @@ def count_in_both(web: Served, *, without: int = 0) -> Counter[int]:
 
 
 def scrape(web: Served) -> Samples:
+    return samples(metrics_of(web))
+
+
+def metrics_of(web: Served) -> str:
     answer = web.ask(get("/metrics").replace(b"Host: x", b"Host: localhost"))
     assert answer.status == 200
-    return samples(answer.body.decode())
+    return answer.body.decode()
 
 
 REQUESTS = ("helixflow_requests_total", ("code", ""), ("model", ""), ("status", "200"))
@@ -277,9 +269,9 @@ def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path):
 # The usage streams
 
 
-def add_event(organization: int, at_ms: int) -> None:
-    tag = redis.SHARD_TAGS[organization]
-    redis.sync_client().xadd(events.stream_key(tag), {"e": "secret-of-a-user"}, id=f"{at_ms}-1")
+def add_event(shard: int, at_ms: int) -> None:
+    tag = redis.SHARD_TAGS[shard]
+    redis.sync_client().xadd(events.stream_key(tag), {"e": "anything"}, id=f"{at_ms}-1")
 
 
 def test_the_streams_are_as_long_and_as_old_as_all_their_entries_together():
@@ -309,92 +301,33 @@ def test_without_redis_the_streams_are_unknown_and_the_rest_is_told(monkeypatch,
     assert found["helixflow_requests_total", ("code", ""), ("model", "small"), ("status", "200")] == 1
 
 
-# Who may read them
+# The gateway
 
 
-def test_this_machine_may_read_without_a_token():
-    status, headers, body = ask(*LOCAL)
-    assert status == 200
-    assert headers[b"content-type"].startswith(b"text/plain")
-    assert headers[b"cache-control"] == b"no-store"
-    assert headers[b"x-request-id"].startswith(b"req_")
-    assert b"helixflow_build_info{" in body
+def test_what_the_gateway_did_is_counted_and_nothing_a_caller_wrote_is_shown(
+    stores, upstream, transactional_db, organization, owner
+):
+    deploy(upstream)
+    token = api_keys.create(organization=organization, user=owner, name="test")[1]
 
+    def complete(web: Served, model: str, *, stream: bool = False) -> int:
+        body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": "marker-1"}]}
+        body |= {"user": "marker-2"}
+        headers = (f"Authorization: Bearer {token}", "Content-Type: application/json")
+        return web.ask(post("/v1/chat/completions", json.dumps(body).encode(), *headers)).status
 
-@pytest.mark.parametrize("host", [b"localhost", b"[::1]:8000", b"127.1.2.3"])
-@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "127.8.8.8"])
-def test_this_machine_has_several_addresses(host, peer):
-    assert ask((b"host", host), peer=(peer, 5))[0] == 200
-
-
-@pytest.mark.parametrize("peer", [("10.0.0.1", 5), ("2001:db8::1", 5), ("::ffff:10.0.0.1", 5), ("", 5), None])
-def test_other_machines_find_nothing(peer):
-    status, headers, body = ask(*LOCAL, peer=peer)
-    assert status == 404
-    error = json.loads(body)["error"]
-    assert (error["code"], error["request_id"].encode()) == ("invalid_request", headers[b"x-request-id"])
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        (b"x-forwarded-for", b"127.0.0.1"),
-        (b"x-forwarded-proto", b"https"),
-        (b"x-real-ip", b"127.0.0.1"),
-        (b"forwarded", b"for=127.0.0.1"),
-        (b"via", b"1.1 proxy"),
-        (b"cf-connecting-ip", b"127.0.0.1"),
-    ],
-)
-@pytest.mark.parametrize("proxies", [0, 1])
-def test_a_proxy_on_this_machine_opens_nothing(settings, header, proxies):
-    settings.TRUSTED_PROXIES = proxies
-    assert ask(*LOCAL, header)[0] == 404
-
-
-def test_a_proxy_that_adds_no_header_opens_nothing(settings):
-    assert ask((b"host", b"api.example.com"))[0] == 404
-    assert ask((b"host", b"[::1"))[0] == 404
-    assert ask(*LOCAL, version="1.0")[0] == 404
-    settings.PUBLIC_URL = "https://api.example.com"
-    assert ask(*LOCAL)[0] == 404
-    settings.TRUSTED_PROXIES = 1  # which adds the header, or it would not be trusted
-    assert ask(*LOCAL)[0] == 200
-
-
-TOKEN = "metrics-token-of-this-test"
-
-
-@pytest.mark.parametrize("peer", [("10.0.0.1", 5), ("127.0.0.1", 5)])
-def test_a_token_opens_them_to_everybody_who_has_it_and_to_nobody_else(settings, peer):
-    settings.METRICS_TOKEN = TOKEN
-    proxied = [(b"host", b"api.example.com"), (b"x-forwarded-for", b"10.1.1.1")]
-
-    def status(*values: bytes):
-        return ask(*proxied, *((b"authorization", value) for value in values), peer=peer)[0]
-
-    assert status(f"Bearer {TOKEN}".encode()) == 200
-    assert status(f"bearer {TOKEN}".encode()) == 200
-    for refused in (f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", "", TOKEN, f"Basic {TOKEN}", "Bearer é"):
-        assert status(refused.encode("latin-1")) == 401, refused
-    assert status() == 401
-    assert status(f"Bearer {TOKEN}".encode(), b"Bearer other") == 401
-    _, headers, body = ask(*proxied, peer=peer)
-    assert headers[b"www-authenticate"] == b"Bearer"
-    assert json.loads(body)["error"]["code"] == "authentication_failed"
-    assert TOKEN.encode() not in body
-    assert TOKEN.encode() not in ask((b"authorization", f"Bearer {TOKEN}".encode()))[2]
-
-
-def test_head_has_no_body_and_other_methods_are_refused():
-    status, headers, body = ask(*LOCAL, method="HEAD")
-    assert (status, body) == (200, b"")
-    assert int(headers[b"content-length"]) > 0
-    status, headers, body = ask(*LOCAL, method="POST")
-    assert (status, headers[b"allow"]) == (405, b"GET, HEAD")
-    assert json.loads(body)["error"]["code"] == "invalid_request"
-
-
-def test_nothing_of_a_users_is_in_a_scrape():
-    add_event(1, 1_700_000_000_000)
-    assert b"secret-of-a-user" not in ask(*LOCAL)[2]
+    with started([sys.executable, "manage.py", "web", "--workers", "2", "--port", "0"], stores) as web:
+        assert [complete(web, MODEL), complete(web, MODEL), complete(web, MODEL, stream=True)] == [200] * 3
+        assert complete(web, "marker-3") == 404
+        model = ("model", MODEL)
+        success = ("helixflow_requests_total", ("code", ""), model, ("status", "200"))
+        unknown = ("helixflow_requests_total", ("code", "model_not_found"), ("model", ""), ("status", "404"))
+        wait_for(lambda: scrape(web).get(success) == 3 and scrape(web).get(unknown) == 1)
+        found = scrape(web)
+        assert found["helixflow_request_duration_seconds_count", model, ("streamed", "false")] == 2
+        assert found["helixflow_time_to_first_token_seconds_count", model] >= 1
+        assert found["helixflow_tokens_total", ("class", "output"), model] > 0
+        assert found["helixflow_requests_in_flight",] == 0
+        text = metrics_of(web)
+        for private in ("marker", "hflow_", "sk-provider", "example.com", str(organization.id), organization.id.hex):
+            assert private not in text
