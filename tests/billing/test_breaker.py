@@ -1,0 +1,126 @@
+"""The breaker, with a clock of the test's own."""
+
+import pytest
+
+from billing.breaker import Breaker
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock):
+    return Breaker(failures=5, window_s=10, pause_s=1, clock=clock)
+
+
+def _open(breaker):
+    for _ in range(5):
+        assert breaker.allows()
+        breaker.failed()
+    assert breaker.is_open
+
+
+def test_it_lets_everything_through_while_things_work(breaker):
+    for _ in range(1000):
+        assert breaker.allows()
+        breaker.succeeded()
+    assert not breaker.is_open
+
+
+def test_five_failures_within_the_window_open_it(breaker, clock):
+    for _ in range(4):
+        breaker.failed()
+        clock.now += 2.5
+    assert breaker.allows()
+    breaker.failed()  # exactly 10 s after the first
+    assert breaker.is_open
+    assert not breaker.allows()
+
+
+def test_failures_further_apart_do_not(breaker, clock):
+    for _ in range(50):
+        breaker.failed()
+        clock.now += 2.6
+        assert breaker.allows()
+
+
+def test_successes_in_between_do_not_hide_failures(breaker):
+    for _ in range(5):
+        assert not breaker.is_open
+        breaker.failed()
+        breaker.succeeded()
+    assert breaker.is_open
+
+
+def test_one_probe_goes_through_after_each_pause(breaker, clock):
+    _open(breaker)
+    clock.now += 0.99
+    assert not breaker.allows()
+    clock.now += 0.01
+    assert [breaker.allows() for _ in range(3)] == [True, False, False]
+    breaker.failed()
+    clock.now += 0.99
+    assert not breaker.allows()
+    clock.now += 0.01
+    assert [breaker.allows() for _ in range(3)] == [True, False, False]
+
+
+def test_the_pause_begins_when_the_probe_fails(breaker, clock):
+    _open(breaker)
+    clock.now += 1
+    assert breaker.allows()
+    clock.now += 0.5
+    breaker.failed()
+    clock.now += 0.9
+    assert not breaker.allows()
+    clock.now += 0.1
+    assert breaker.allows()
+
+
+def test_a_probes_success_closes_it_and_forgets_the_failures(breaker, clock):
+    _open(breaker)
+    clock.now += 1
+    assert breaker.allows()
+    breaker.succeeded()
+    assert not breaker.is_open
+    for _ in range(4):
+        breaker.failed()
+    assert breaker.allows()
+
+
+def test_calls_that_were_under_way_change_nothing(breaker, clock):
+    _open(breaker)
+    clock.now += 0.9
+    breaker.failed()
+    breaker.succeeded()
+    assert breaker.is_open
+    clock.now += 0.1
+    assert breaker.allows()
+
+
+def test_a_probe_that_never_reports_is_followed_by_another(breaker, clock):
+    _open(breaker)
+    clock.now += 1
+    assert breaker.allows()
+    clock.now += 1
+    assert breaker.allows()
+    breaker.succeeded()
+    assert not breaker.is_open
+
+
+def test_it_opens_again_after_it_closed(breaker, clock):
+    _open(breaker)
+    clock.now += 1
+    assert breaker.allows()
+    breaker.succeeded()
+    _open(breaker)
+    assert not breaker.allows()
