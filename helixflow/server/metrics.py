@@ -183,21 +183,24 @@ def _gauges(gauges: metrics.Gauges) -> Iterator[Metric]:
 def _streams() -> Iterator[Metric]:
     """What the meter has yet to write. It deletes what it has written, so an entry that is there waits for it."""
     up = GaugeMetricFamily("helixflow_redis_up", "Whether Redis answered this scrape.")
+    waiting = 0
+    oldest_ms: list[int] = []
     try:
-        pipeline = redis.sync_client().pipeline(transaction=False)
-        for tag in redis.SHARD_TAGS:
-            pipeline.xlen(events.stream_key(tag))
-            pipeline.xrange(events.stream_key(tag), count=1)
-        replies = pipeline.execute()
+        client = redis.sync_client()
+        for tag in redis.SHARD_TAGS:  # one by one: the shards of a cluster lie on several servers
+            stream = events.stream_key(tag)
+            if length := client.xlen(stream):
+                waiting += length
+                first: Any = client.xrange(stream, count=1)  # its stub allows for every option at once
+                oldest_ms += [int(entry.split(b"-")[0]) for entry, _ in first]
     except redis.RedisError:
         up.add_metric((), 0)
         yield up
         return
     up.add_metric((), 1)
     yield up
-    oldest = [int(entries[0][0].split(b"-")[0]) for entries in replies[1::2] if entries]
-    lag = max(0.0, time.time() - min(oldest) / 1000) if oldest else 0
+    lag = max(0.0, time.time() - min(oldest_ms) / 1000) if oldest_ms else 0
     yield GaugeMetricFamily(
-        "helixflow_usage_stream_entries", "Usage events that the meter has not written yet.", sum(replies[::2])
+        "helixflow_usage_stream_entries", "Usage events that the meter has not written yet.", waiting
     )
     yield GaugeMetricFamily("helixflow_usage_stream_lag_seconds", "Age of the oldest of them.", lag)
