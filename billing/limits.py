@@ -39,7 +39,7 @@ MAX_TRIES: Final = 6
 SEED_WAIT_S: Final = 2.0
 PAUSE_S: Final = 2.0  # after a ledger that could not be asked
 
-clock_offset_s = 0  # tests move Redis's clock with it
+clock_offset_s = settings.CLOCK_OFFSET_S  # tests move Redis's clock with it
 breaker = Breaker()
 _script = pipelined_redis.Script(lua.source("admit"))
 _here = LocalLimiter(settings.WEB_PROCESSES)
@@ -66,6 +66,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     @property
     def admitted(self) -> bool:
         return self.outcome == ADMITTED
+
+    @property
+    def leased(self) -> bool:
+        """Whether it may hold a lease, which is then to be given back. Redis may have given one without being heard."""
+        return self.snapshot.max_parallel is not None
 
     @property
     def reason(self) -> str:

@@ -2,7 +2,7 @@
 
 ``settle`` only queues. A task sends the queue every few milliseconds, one script call a shard; what Redis doesn't take
 goes to the spool, and back from there. What Redis took within the last seconds is kept, and sent again to a Redis that
-comes back as another run of itself: it may have lost its last second. Repeats are harmless, as the meter knows ids.
+was restarted, as it may have lost its last second, or flushed. Repeats are harmless, as the meter knows ids.
 """
 
 import asyncio
@@ -30,14 +30,13 @@ FLUSH_EVERY_S: Final = 0.003
 MARK_EVERY_S: Final = 0.05
 BATCH: Final = 100
 KEEP_S: Final = 10.0
-HEARTBEAT_EVERY_S: Final = 5.0
 HEARTBEAT_LIFE_S: Final = 20
 ADOPT_EVERY_S: Final = 30.0
-REFUSALS_EVERY_S: Final = 1.0
+TEND_EVERY_S: Final = 1.0
 
 _settle = pipelined_redis.Script(lua.source("settle"))
 _mark = pipelined_redis.Script(lua.source("mark"))
-_beat = pipelined_redis.Script("redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])")
+_beat = pipelined_redis.Script("return redis.call('SET', KEYS[1], '1', 'EX', ARGV[1], 'GET') and 1 or 0")
 _end = pipelined_redis.Script("redis.call('DEL', KEYS[1])")
 _tell = pipelined_redis.Script(
     "for i = 1, #ARGV, 2 do redis.call('XADD', KEYS[1], '*', 'o', ARGV[i], 'e', ARGV[i + 1]) end"
@@ -78,8 +77,7 @@ class Settler:
         self._flushing = asyncio.create_task(self._keep_flushing())
         self._tasks = [
             asyncio.create_task(self._every(MARK_EVERY_S, self._send_marks)),
-            asyncio.create_task(self._every(REFUSALS_EVERY_S, self._tend)),
-            asyncio.create_task(self._every(HEARTBEAT_EVERY_S, self._heartbeat)),
+            asyncio.create_task(self._every(TEND_EVERY_S, self._tend)),
             asyncio.create_task(self._every(ADOPT_EVERY_S, self._adopt)),
         ]
 
@@ -92,7 +90,8 @@ class Settler:
         self._wake.set()
         if self._flushing is not None:
             await self._flushing
-        await self._send_refusals()
+        with suppress(redis.RedisError):
+            await self._send_refusals()
         await self._replay()
         await self.spool.flush()
         with suppress(redis.RedisError):
@@ -117,8 +116,7 @@ class Settler:
     def cancel(self, verdict: Verdict, request_id: uuid.UUID) -> None:
         """A request that was refused here, though Redis may have admitted it: an answer came too late."""
         snapshot = verdict.snapshot
-        leased = snapshot.max_parallel is not None
-        self.settle(Settlement(request_id, snapshot.organization_id, snapshot.key_id, verdict.month, 0, leased))
+        self.settle(Settlement(request_id, snapshot.organization_id, snapshot.key_id, verdict.month, 0, verdict.leased))
 
     def refused(self, verdict: Verdict) -> None:
         snapshot = verdict.snapshot
@@ -186,30 +184,26 @@ class Settler:
             raise redis.RedisError("Redis is away")
 
     async def _tend(self) -> None:
-        """Once a second."""
+        """Once a second; with nobody calling, too, somebody has to notice that Redis is back."""
+        if not limits.breaker.allows():
+            return
+        known = await _beat.run((heartbeat_key(self.process),), HEARTBEAT_LIFE_S)
+        limits.breaker.succeeded()
+        epoch = pipelined_redis.epoch()
+        if self._epoch is not None and (epoch != self._epoch or not known):
+            await self._send_again()
+        self._epoch = epoch
+        # Only now: while Redis is away nothing of what it may have lost is forgotten.
         now = time.monotonic()
         while self._recent and now - self._recent[0][0] > KEEP_S:
             self._recent.popleft()
-        if limits.breaker.is_open:
-            await self._probe()
-        epoch = pipelined_redis.epoch()
-        if epoch != self._epoch:
-            if self._epoch is not None:
-                await self._send_again()
-            self._epoch = epoch
         await self._send_refusals()
         await self._replay()
-
-    async def _probe(self) -> None:
-        """With nobody calling, too, somebody has to notice that Redis is back."""
-        if limits.breaker.allows():
-            await self._heartbeat()
-            limits.breaker.succeeded()
 
     async def _send_again(self) -> None:
         recent = [settlement for _, batch in self._recent for settlement in batch]
         self._recent.clear()
-        logger.warning("Redis is another run of itself: %d settlements are sent again", len(recent))
+        logger.warning("Redis was restarted or flushed: %d settlements are sent again", len(recent))
         for settlement in await self._send(recent):
             self.spool.end(settlement)
 
@@ -222,20 +216,21 @@ class Settler:
         if not limits.breaker.is_open:
             await self.spool.adopt(self._send_or_raise)
 
-    async def _heartbeat(self) -> None:
-        await _beat.run((heartbeat_key(self.process),), HEARTBEAT_LIFE_S)
-
     async def _send_marks(self) -> None:
-        """Of requests that have lasted for one round at least."""
-        lasting, self._lasting, self._touched = self._lasting, self._touched, {}
-        if not lasting or limits.breaker.is_open:
+        """Of requests that have lasted for one round at least. While Redis is away they wait."""
+        if limits.breaker.is_open:
             return
+        lasting, self._lasting, self._touched = self._lasting, self._touched, {}
         marks: defaultdict[str, list[str | bytes]] = defaultdict(list)
         for request in lasting:
             tag = redis.shard_tag(request.organization_id)
             marks[tag] += (request.request_id.hex, msgspec.json.encode(request.mark()))
-        for tag, arguments in marks.items():
-            await _mark.run((redis_keys.notes(tag),), *arguments)
+        try:
+            for tag, arguments in marks.items():
+                await _mark.run((redis_keys.notes(tag),), *arguments)
+        except redis.RedisError:
+            self._lasting |= lasting  # of those settled meanwhile no note is left to mark
+            raise
 
     async def _send_refusals(self) -> None:
         if limits.breaker.is_open:

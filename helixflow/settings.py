@@ -38,6 +38,9 @@ METRICS_TOKEN = env.text("HELIXFLOW_METRICS_TOKEN")
 WEBHOOK_ALLOW_LOOPBACK = env.boolean("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK")
 if WEBHOOK_ALLOW_LOOPBACK and PRODUCTION:
     raise ImproperlyConfigured("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK must be false when HELIXFLOW_ENV is production.")
+CLOCK_OFFSET_S = env.integer("HELIXFLOW_CLOCK_OFFSET_S", 0, least=-(2**31))
+if CLOCK_OFFSET_S and PRODUCTION:
+    raise ImproperlyConfigured("HELIXFLOW_CLOCK_OFFSET_S must be 0 when HELIXFLOW_ENV is production.")
 
 CURRENCY = env.text("HELIXFLOW_CURRENCY", "USD")  # of all prices, costs and budgets
 if not re.fullmatch("[A-Z]{3}", CURRENCY):

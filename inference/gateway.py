@@ -213,7 +213,7 @@ class Exchange:
         self.organization_id = verdict.snapshot.organization_id
         if verdict.local:
             lost = self._event(verdict, status=500, error="server_error")
-            settler.admitted_here(Settlement.of(lost))
+            settler.admitted_here(Settlement.of(lost, leased=verdict.leased))
         return verdict.snapshot
 
     async def _read_body(self, content_length: bytes) -> bytes:
@@ -331,8 +331,7 @@ class Exchange:
         settler.forget(self)
         status, error = LEFT if self.gone and not self.finished else (self.status, self.error)
         event = self._event(verdict, status=status, error=error)
-        leased = verdict.snapshot.max_parallel is not None and not verdict.local
-        settler.settle(Settlement.of(event, leased=leased), spooled=verdict.local)
+        settler.settle(Settlement.of(event, leased=verdict.leased), spooled=verdict.local)
         metrics.observe(
             model=self.model,
             status=status,
