@@ -69,10 +69,19 @@ REDIS_URL = REDIS_URL or "redis://127.0.0.1:1/0"
 EMBEDDED_MODEL_URL = _embedded.get("EMBEDDED_MODEL_URL", "")
 EMBEDDED_MODEL_KEY = _embedded.get("EMBEDDED_MODEL_KEY", "")
 OPENAI_API_KEY = env.text("OPENAI_API_KEY")
-redis_address.parse(REDIS_URL)
 REDIS_BUDGET_S = env.integer("HELIXFLOW_REDIS_BUDGET_MS", 50, least=1, most=60_000) / 1000
 CACHE_URL = env.text("CACHE_URL", REDIS_URL)
 CHANNELS_REDIS_URL = env.text("CHANNELS_REDIS_URL", REDIS_URL)
+CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", REDIS_URL)
+redis_address.parse(REDIS_URL)
+redis_address.parse(CHANNELS_REDIS_URL, "CHANNELS_REDIS_URL")
+_clustered = {"CELERY_BROKER_URL": CELERY_BROKER_URL, "CACHE_URL": CACHE_URL}
+_clustered = {name: url for name, url in _clustered.items() if redis_address.is_cluster(url)}
+if _clustered:
+    raise ImproperlyConfigured(
+        f"{' and '.join(_clustered)} must name a server that is no cluster, as REDIS_URL may: "
+        "neither Celery nor the cache can use one."
+    )
 
 _database = env.url("DATABASE_URL", DATABASE_URL, ("postgres", "postgresql"))
 _user, _password = env.credentials(_database)
@@ -235,12 +244,13 @@ RATELIMIT_FAIL_OPEN = False
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [{"address": CHANNELS_REDIS_URL, "socket_timeout": 15}]},
+        "CONFIG": {
+            "hosts": [{"address": url, "socket_timeout": 15} for url in redis_address.servers(CHANNELS_REDIS_URL)]
+        },
     }
 }
 
 # acks_late: a killed worker's task is run again. No countdown over 60 s: longer waits belong to tables.
-CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", REDIS_URL)
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

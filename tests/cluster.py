@@ -3,7 +3,8 @@
     with running_cluster() as cluster:
         settings.REDIS_URL = cluster.url
 
-Made node by node, since the wheel has no command-line client: slots, epochs, introductions, then patience.
+Tests that leave it as it was share one: the fixture ``on_cluster``. It is made node by node, since the wheel has no
+command-line client: slots, epochs, introductions, then patience.
 """
 
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 import redis
 from redis.crc import key_slot
 
@@ -98,6 +100,12 @@ class Cluster:
         for server in self.primaries:
             server.client.flushall()
 
+    def move(self, key: str, target: Server) -> None:
+        """The slot of ``key``, with all that is in it."""
+        self.begin_move(key, target)
+        self.move_keys(key, target)
+        self.finish_move(key, target)
+
     def begin_move(self, key: str, target: Server) -> None:
         """From here to ``finish_move`` the old owner answers ASK for keys that it hasn't got."""
         source, slot = self.owner(key), key_slot(key.encode())
@@ -135,6 +143,20 @@ def running_cluster(*, replica: bool = False) -> Iterator[Cluster]:
             server.client.execute_command("CLUSTER", "REPLICATE", _id(servers[0]))
             wait_until(lambda: servers[0].client.info("replication").get("connected_slaves") == 1)
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Cluster]:
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def on_cluster(redis_cluster: Cluster, settings: Any) -> Cluster:
+    """The platform on a cluster that is empty."""
+    redis_cluster.flush()
+    settings.REDIS_URL = redis_cluster.url
+    return redis_cluster
 
 
 def _node(stack: ExitStack) -> Server:

@@ -12,6 +12,7 @@ from accounts.models import Organization, User
 from billing import limits
 from billing.breaker import Breaker
 from tests import factories
+from tests.cluster import on_cluster, redis_cluster  # noqa: F401  # fixtures
 from tests.fakes.upstream import Upstream
 
 

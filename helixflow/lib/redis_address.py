@@ -8,7 +8,7 @@ A cluster is named, not guessed: asking a server whether it belongs to one would
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -35,21 +35,33 @@ def is_cluster(url: str) -> bool:
     return urlsplit(url).scheme.endswith("+cluster")
 
 
-def parse(url: str) -> Address:
+def servers(url: str) -> list[str]:
+    """The address itself, or one of each node: for what can use several servers and knows no clusters."""
+    if not is_cluster(url):
+        return [url]
+    parts = urlsplit(url)
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    scheme = parts.scheme.removesuffix("+cluster")
+    return [
+        urlunsplit((scheme, f"{credentials}{at}{host.strip()}", "/0", parts.query, "")) for host in hosts.split(",")
+    ]
+
+
+def parse(url: str, name: str = "REDIS_URL") -> Address:
     """Raises ImproperlyConfigured; the error does not repeat the value, which can hold a password."""
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
-        raise ImproperlyConfigured(f"REDIS_URL must be a URL that starts with {', '.join(s + '://' for s in SCHEMES)}.")
+        raise ImproperlyConfigured(f"{name} must be a URL that starts with {' or '.join(s + '://' for s in SCHEMES)}.")
     clustered = is_cluster(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     database = parts.path.strip("/") or "0"
     if not database.isdecimal():
-        raise ImproperlyConfigured("REDIS_URL has a database that is not a number.")
+        raise ImproperlyConfigured(f"{name} has a database that is not a number.")
     if clustered and database != "0":
-        raise ImproperlyConfigured("REDIS_URL names a database, but a cluster has only database 0.")
+        raise ImproperlyConfigured(f"{name} names a database, but a cluster has only database 0.")
     return Address(
-        nodes=tuple(_node(host) for host in (hosts.split(",") if clustered else [hosts])),
+        nodes=tuple(_node(host, name) for host in (hosts.split(",") if clustered else [hosts])),
         user=unquote(user),
         password=unquote(password),
         database=int(database),
@@ -59,9 +71,9 @@ def parse(url: str) -> Address:
     )
 
 
-def _node(text: str) -> Node:
+def _node(text: str, name: str) -> Node:
     try:
         parts = urlsplit(f"//{text.strip()}")
         return parts.hostname or "127.0.0.1", parts.port or PORT
     except ValueError:
-        raise ImproperlyConfigured("REDIS_URL has a port that is not a number.") from None
+        raise ImproperlyConfigured(f"{name} has a port that is not a number.") from None

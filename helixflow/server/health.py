@@ -28,7 +28,7 @@ async def _database() -> None:
 
 
 async def _redis() -> None:
-    await redis.async_client().ping()
+    await redis.ping()
 
 
 class Services:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from signal import Signals
 from typing import Final
-from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -280,17 +279,21 @@ def _require_postgresql(url: str) -> None:
 
 
 def _require_redis(url: str) -> None:
-    import redis  # as above
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
+    from redis import RedisError  # as above
 
-    once = Retry(NoBackoff(), 0)
+    from helixflow.lib import redis
+    from helixflow.lib.redis_address import parse
+
+    address = parse(url)
+    place = ", ".join(f"{host}:{port}" for host, port in address.nodes)
     try:
-        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=once) as client:
+        with redis.connect(timeout_s=5) as client:
             client.ping()
-    except redis.RedisError as error:
-        place = urlsplit(url)
-        raise EmbeddedError(f"REDIS_URL: {place.hostname}:{place.port or 6379}: {_first_line(error)}") from None
+            is_node = not address.is_cluster and bool(client.info("cluster")["cluster_enabled"])
+    except RedisError as error:
+        raise EmbeddedError(f"REDIS_URL: {place}: {_first_line(error)}") from None
+    if is_node:
+        raise EmbeddedError(f"REDIS_URL: {place} belongs to a cluster: the URL must start with redis+cluster://.")
 
 
 def _first_line(error: Exception) -> str:
