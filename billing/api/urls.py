@@ -1,5 +1,5 @@
 """Every address of billing under ``/v1``."""
 
-from billing.api import key_limits, plan
+from billing.api import key_limits, plan, requests, usage
 
-urlpatterns = [*plan.urlpatterns, *key_limits.urlpatterns]
+urlpatterns = [*plan.urlpatterns, *key_limits.urlpatterns, *usage.urlpatterns, *requests.urlpatterns]

@@ -4,7 +4,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db.models import GeneratedField
+from django.db.models import DecimalField, GeneratedField
 
 from billing import histograms, timeseries
 from billing.models import UsageHour
@@ -56,6 +56,7 @@ def test_more_buckets_than_the_most_are_refused(bucket):
 def test_every_bucket_of_a_histogram_has_its_digits():
     field = UsageHour._meta.get_field("duration_digits")
     assert isinstance(field, GeneratedField)
+    assert isinstance(field.output_field, DecimalField)
     assert field.output_field.max_digits >= histograms.BUCKETS * timeseries._BUCKET_DIGITS
 
 
