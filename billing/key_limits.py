@@ -2,6 +2,7 @@
 
 import logging
 from decimal import Decimal
+from typing import Final
 
 from django.db import transaction
 
@@ -12,6 +13,8 @@ from billing.models import KeyLimits
 from helixflow.lib import errors
 
 logger = logging.getLogger(__name__)
+
+LIMITS: Final = ("requests_per_minute", "requests_per_month", "monthly_budget")
 
 
 @transaction.atomic

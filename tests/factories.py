@@ -27,6 +27,13 @@ def user(name: str, *, organization: Organization | None = None, role: str = Rol
     return made
 
 
+def superuser(name: str) -> User:
+    made = user(name)
+    made.is_staff = made.is_superuser = True
+    made.save()
+    return made
+
+
 def organization(*, owner: User, name: str = "Acme") -> Organization:
     made = Organization.objects.create(name=name)
     Membership.objects.create(organization=made, user=owner, role=Role.OWNER)
