@@ -33,10 +33,10 @@ class Reaper:
 
     def run_once(self) -> int:
         """Settles what is left behind; returns how many requests that were. Raises RedisError."""
-        found = [(tag, *each) for tag in redis.shard_tags() for each in self._notes(tag)]
+        found = [(tag, *each) for tag in redis.SHARD_TAGS for each in self._notes(tag)]
         dead = self._dead({note.process for *_, note in found})
         reaped = 0
-        for tag in redis.shard_tags():
+        for tag in redis.SHARD_TAGS:
             lost = [
                 (request_id, note)
                 for its_tag, request_id, note in found
