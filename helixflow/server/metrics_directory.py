@@ -53,14 +53,11 @@ def opened(parent: Path | None) -> Iterator[Directory]:
 
 def _make(parent: Path) -> tuple[Path, int]:
     parent.mkdir(parents=True, exist_ok=True)
-    starting = os.open(parent, os.O_RDONLY)
+    starting = _lock(parent, fcntl.LOCK_EX)  # nobody may take one that is made and not locked yet for a dead one
     try:
-        fcntl.flock(starting, fcntl.LOCK_EX)  # nobody may take one that is made and not locked yet for a dead one
         _sweep(parent)
         path = Path(tempfile.mkdtemp(prefix="web-", dir=parent))
-        lock = os.open(path, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return path, lock
+        return path, _lock(path, fcntl.LOCK_EX)
     finally:
         os.close(starting)
 
@@ -68,9 +65,17 @@ def _make(parent: Path) -> tuple[Path, int]:
 def _sweep(parent: Path) -> None:
     for path in parent.glob("web-*"):
         with suppress(OSError):  # in use, or removed by its owner at this moment
-            lock = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(lock)
+            lock = _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path, how: int) -> int:
+    """Held as long as one process has the descriptor open, forked ones included. Raises OSError."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)  # of a directory itself, NFS allows none
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

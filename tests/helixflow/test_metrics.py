@@ -185,9 +185,9 @@ def test_directories_that_nobody_holds_are_removed_and_others_are_not(tmp_path):
     (tmp_path / "web-dead").mkdir()
     (tmp_path / "web-dead" / "0.counts").write_bytes(b"")
     with metrics_directory.opened(tmp_path) as first, metrics_directory.opened(tmp_path) as second:
-        assert {first.path, second.path} == set(tmp_path.iterdir())
+        assert {first.path, second.path} == set(tmp_path.glob("web-*"))
         assert first.path != second.path
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("web-*")) == []
 
 
 def test_a_server_that_cannot_write_serves_with_its_own_counts(tmp_path, caplog):
@@ -247,22 +247,22 @@ def test_any_worker_answers_for_all_and_those_that_are_killed_still_count(tmp_pa
         assert found[REQUESTS] == before.total() + after.total()
         assert found["helixflow_tokens_total", ("class", "output"), ("model", "")] == 5 * (before + after).total()
         assert found["helixflow_requests_in_flight",] == found[REQUESTS] - before[killed]
-        (folder,) = tmp_path.iterdir()
-        assert len(list(folder.iterdir())) == 2
+        (folder,) = tmp_path.glob("web-*")
+        assert len(list(folder.glob("*.counts"))) == 2
         assert web.stop() == 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("web-*")) == []
 
 
 def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path):
     with counting_server(tmp_path) as web:
-        (dead,) = tmp_path.iterdir()
+        (dead,) = tmp_path.glob("web-*")
         workers = count_in_both(web)
         web.process.kill()
         web.process.wait(5)
         wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
         assert dead.exists()
     with counting_server(tmp_path) as web:
-        (alive,) = tmp_path.iterdir()
+        (alive,) = tmp_path.glob("web-*")
         assert alive != dead
         assert REQUESTS not in scrape(web)
 
@@ -284,6 +284,15 @@ def test_the_streams_are_as_long_and_as_old_as_all_their_entries_together():
     assert found["helixflow_redis_up",] == 1
     assert found["helixflow_usage_stream_entries",] == 3
     assert 90 <= found["helixflow_usage_stream_lag_seconds",] < 120
+
+
+def test_the_streams_of_a_cluster_are_asked_for_on_all_its_servers(on_cluster):
+    for shard, tag in enumerate(redis.SHARD_TAGS):
+        add_event(shard, int(time.time() * 1000) - 60_000)
+        assert on_cluster.owner(tag).client.exists(events.stream_key(tag))
+    found = scraped()
+    assert found["helixflow_usage_stream_entries",] == redis.SHARDS
+    assert found["helixflow_usage_stream_lag_seconds",] >= 60
 
 
 def test_an_empty_stream_has_no_lag():
