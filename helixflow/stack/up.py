@@ -1,4 +1,4 @@
-"""What `manage.py up` runs: the embedded servers, setup, then web, worker and beat. See docs/embedded.md."""
+"""What `manage.py up` runs: the embedded servers, setup, then web, meter, worker and beat. See docs/embedded.md."""
 
 import contextlib
 import errno
@@ -59,6 +59,7 @@ class Stack:
         supervisor.start(*(_program(service) for service in services))
         await supervisor.ready(*stores)
         await supervisor.run_once(Program("setup", _manage("setup", *(["--demo"] if self.with_demo else []))))
+        supervisor.start(Program("meter", _manage("meter"), needs=stores, hidden=HIDDEN))  # and stopped after web
         supervisor.start(_web(needs=stores))
         await supervisor.ready("web")
         supervisor.start(

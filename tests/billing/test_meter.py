@@ -9,6 +9,8 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +18,7 @@ from django.core.management import call_command
 from django.db import OperationalError, ProgrammingError, connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from billing import events, ledger, meter, redis_keys
+from billing import events, ledger, meter, redis_keys, thresholds
 from billing.meter import Meter
 from billing.models import Refusal, UsageMonth, UsageRecord, UsageReject
 from billing.usage_streams import GROUP, UsageStreams
@@ -37,12 +39,13 @@ def stream_of(organization_id):
 
 def send(*given, late=False):
     for event in given:
-        fields = {"o": event.organization_id.hex, "e": events.encode(event)} | ({"late": "1"} if late else {})
+        fields: dict[Any, Any] = {"o": event.organization_id.hex, "e": events.encode(event)}
+        fields |= {"late": "1"} if late else {}
         redis.sync_client().xadd(stream_of(event.organization_id), fields)
 
 
 def send_raw(payload, *, stream=None):
-    fields = {"o": "0", "e": payload} if payload is not None else {"o": "0"}
+    fields: dict[Any, Any] = {"o": "0", "e": payload} if payload is not None else {"o": "0"}
     return redis.sync_client().xadd(stream or stream_of(uuid.UUID(int=1)), fields)
 
 
@@ -122,7 +125,7 @@ def test_a_meter_that_is_killed_loses_and_repeats_nothing(monkeypatch, moment):
 
     with monkeypatch.context() as patch:
         if moment == "before the commit":
-            patch.setattr(ledger.thresholds, "usage_grew", die)
+            patch.setattr(thresholds, "usage_grew", die)
         else:
             patch.setattr(UsageStreams, "forget", die)
         with pytest.raises(Killed):
@@ -279,7 +282,8 @@ def refuse():
 
 @pytest.mark.parametrize("fail", [end_own_backend, without_a_column, refuse])
 def test_a_postgresql_that_is_away_is_waited_for_and_nothing_is_lost(monkeypatch, fail):
-    real, failures = ledger.write, []
+    real = ledger.write
+    failures: list[int] = []
 
     def write(entries):
         if len(failures) < 3:
@@ -299,7 +303,8 @@ def test_a_postgresql_that_is_away_is_waited_for_and_nothing_is_lost(monkeypatch
 
 @pytest.mark.parametrize("command", ["read", "forget", "claim", "remove_silent_consumers"])
 def test_a_redis_that_is_away_is_waited_for(monkeypatch, command):
-    real, failures = getattr(UsageStreams, command), []
+    real = getattr(UsageStreams, command)
+    failures: list[int] = []
 
     def away(*arguments):
         if len(failures) < 3:
@@ -359,6 +364,10 @@ def test_a_meter_process_ends_at_sigterm_with_its_batch_done():
     assert sum(pending(name) for name in UsageStreams().names if redis.sync_client().exists(name)) == 0
 
 
+def recorded_at_least(count):
+    return UsageRecord.objects.count() >= count
+
+
 def test_meter_processes_that_are_killed_at_random_lose_and_repeat_nothing():
     dice = random.Random(3)
     given = many(4_000)
@@ -366,7 +375,7 @@ def test_meter_processes_that_are_killed_at_random_lose_and_repeat_nothing():
     for _ in range(3):
         goal = UsageRecord.objects.count() + dice.randrange(1, 600)
         with meter_process() as process:
-            wait_for(lambda least=goal: UsageRecord.objects.count() >= min(least, len(given)))
+            wait_for(partial(recorded_at_least, min(goal, len(given))))
             process.kill()
     Meter().drain()
     assert UsageRecord.objects.count() == len(given)

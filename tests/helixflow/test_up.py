@@ -15,7 +15,10 @@ from tests.stack import Up, is_listening, is_running, run_to_its_end, wait_for
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
 
-CHILDREN = ["postgres ", "valkey-server", "embedded_model", "manage.py web", "helixflow worker", "helixflow beat"]
+CHILDREN = [
+    *("postgres ", "valkey-server", "embedded_model"),
+    *("manage.py web", "manage.py meter", "helixflow worker", "helixflow beat"),
+]
 ORGANIZATIONS = "from accounts.models import Organization as O; "
 
 
