@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from billing.seeds import ListPrice, seed_prices
 from helixflow.lib import crypto
 from inference.catalogue import announce_change
 from inference.models import Deployment, Model, Provider, ProviderKind
@@ -61,6 +62,21 @@ OPENAI_MODELS: Final = (
     Seed("gpt-5-mini", OPENAI, 1754425928, 400_000, "A smaller GPT-5."),
     Seed("gpt-5-nano", OPENAI, 1754426384, 400_000, "The smallest GPT-5."),
 )
+# OpenAI's public list (standard tier), as known in 2025: a start, not a promise. Seeded once, when its models go there;
+# from then on operators add versions in the admin site. The embedded model is free.
+OPENAI_PRICES: Final = {
+    "gpt-3.5-turbo": ListPrice("0.50", "1.50"),
+    "gpt-4": ListPrice("30", "60"),
+    "gpt-4-turbo": ListPrice("10", "30"),
+    "gpt-4o": ListPrice("2.50", "10", cached_input="1.25"),
+    "gpt-4o-mini": ListPrice("0.15", "0.60", cached_input="0.075"),
+    "gpt-4.1": ListPrice("2", "8", cached_input="0.50"),
+    "gpt-4.1-mini": ListPrice("0.40", "1.60", cached_input="0.10"),
+    "gpt-4.1-nano": ListPrice("0.10", "0.40", cached_input="0.025"),
+    "gpt-5": ListPrice("1.25", "10", cached_input="0.125"),
+    "gpt-5-mini": ListPrice("0.25", "2", cached_input="0.025"),
+    "gpt-5-nano": ListPrice("0.05", "0.40", cached_input="0.005"),
+}
 
 
 def seed_catalogue(*, embedded: Embedded | None, openai_api_key: str) -> None:
@@ -85,6 +101,7 @@ def seed_openai(api_key: str) -> None:
     provider.save()
     for seed in OPENAI_MODELS:
         _deploy(f"{OPENAI}/{seed.name}", _model(seed), provider, upstream_model=seed.name)
+    seed_prices(OPENAI_PRICES)
 
 
 def seed_embedded(embedded: Embedded | None) -> None:

@@ -1,5 +1,9 @@
+from decimal import Decimal
+
 import pytest
 
+from billing import prices
+from billing.models import Price
 from helixflow.lib import redis
 from inference import catalogue
 from inference.models import Deployment, Model, Provider
@@ -124,3 +128,27 @@ def test_it_tells_the_web_processes(django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
         seed_catalogue(embedded=HERE, openai_api_key="")
     assert redis.sync_client().get(catalogue.VERSION_KEY) is not None
+
+
+def test_models_that_go_to_openai_have_its_list_prices():
+    seed_catalogue(embedded=HERE, openai_api_key="")
+    assert not Price.objects.exists()
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    assert {price.model for price in Price.objects.all()} == {model.name for model in OPENAI_MODELS}
+    price = Price.objects.get(model="gpt-4o")
+    assert (price.input, price.cached_input, price.output) == (Decimal("2.5"), Decimal("1.25"), Decimal(10))
+    assert price.currency == "USD"
+
+
+def test_prices_are_seeded_once_and_the_operator_s_stay():
+    own = prices.add(model="gpt-4o", input=Decimal(1), output=Decimal(2))
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    assert Price.objects.get(model="gpt-4o") == own
+    assert Price.objects.count() == len(OPENAI_MODELS)
+
+
+def test_dollars_are_not_taken_for_another_currency(settings):
+    settings.CURRENCY = "EUR"
+    seed_catalogue(embedded=HERE, openai_api_key=KEY)
+    assert not Price.objects.exists()
