@@ -48,3 +48,11 @@ def test_a_secret_that_can_be_guessed_is_refused_in_production(name: str) -> Non
     last = refused.value.stderr.strip().splitlines()[-1]
     assert f"{name} must have at least 32 characters" in last
     assert "short" not in last
+
+
+def test_the_currency_is_a_code_of_three_capitals() -> None:
+    assert setting("CURRENCY", HELIXFLOW_CURRENCY="") == "USD"
+    assert setting("CURRENCY", HELIXFLOW_CURRENCY="EUR") == "EUR"
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        setting("CURRENCY", HELIXFLOW_CURRENCY="euro")
+    assert "HELIXFLOW_CURRENCY must be three capital letters" in refused.value.stderr
