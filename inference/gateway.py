@@ -56,7 +56,8 @@ class Gateway:
         self.settler: Settler  # made at the start, which is after the fork: each process has its own name and spool
         self.uses: dict[uuid.UUID, float] = {}  # API key → when it was last used, epoch seconds
         self._tasks: list[asyncio.Task[None]] = []
-        self._thread = ThreadPoolExecutor(1, "gateway")
+        self._thread = ThreadPoolExecutor(1, "gateway")  # a hung PostgreSQL may hold it for long
+        self._metrics_thread = ThreadPoolExecutor(1, "metrics")
 
     async def startup(self) -> None:
         self.client = UpstreamClient()
@@ -64,7 +65,7 @@ class Gateway:
         self.settler = Settler()
         await self.settler.start()
         self._tasks = [
-            asyncio.create_task(self._every(FOLD_EVERY_S, self._fold)),
+            asyncio.create_task(self._fold_metrics()),
             asyncio.create_task(self._every(catalogue.CHECK_EVERY_S, catalogue.refresh_in_thread)),
             asyncio.create_task(self._every(RECORD_USE_EVERY_S, self._record_uses)),
         ]
@@ -74,11 +75,12 @@ class Gateway:
             task.cancel()
         await self.settler.stop()
         await self._in_thread(self._record_uses)
-        await self._in_thread(self._fold)
+        self._fold()
         if self.client is not None:
             await self.client.close()
             self.client = None
         self._thread.shutdown(wait=False)
+        self._metrics_thread.shutdown(wait=False)
 
     async def chat_completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.client is None:
@@ -92,6 +94,14 @@ class Gateway:
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _fold_metrics(self) -> None:
+        while True:
+            await asyncio.sleep(FOLD_EVERY_S)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._metrics_thread, self._fold)
+            except Exception:  # metrics that stand still must not end
+                logger.exception("metrics were not folded")
 
     def _fold(self) -> None:
         metrics.set_gauges(
