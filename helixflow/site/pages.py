@@ -1,8 +1,9 @@
 """The site's own pages: landing, docs, status, support, and the dashboard's overview and models."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db.models import F, Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -14,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from accounts import access
 from accounts.models import ApiKey, Membership, User
-from billing import plans
+from billing import months, plans, usage
 from billing.models import Plan
 from helixflow.server import health
 from helixflow.site import error_guide
@@ -63,9 +64,14 @@ def status(request: HttpRequest) -> HttpResponse:
 def overview(request: HttpRequest) -> HttpResponse:
     membership = _membership(request)
     keys = ApiKey.objects.of(membership.organization)
+    used = usage.current(membership.organization_id)
     context = {
         "membership": membership,
         "plan": plans.in_force(membership.organization),
+        "used": used,
+        "tokens": used.tokens.prompt + used.tokens.completion,
+        "renewed_at": datetime.fromtimestamp(months.bounds(used.month)[1], UTC),
+        "currency": settings.CURRENCY,
         "recent_keys": keys.order_by("-id")[:RECENT_KEYS],
         "has_key": keys.exists(),
         "has_called": keys.exclude(last_used_at=None).exists(),

@@ -4,6 +4,7 @@ docs/design.md shows each of them in use.
 """
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from django import template
@@ -110,7 +111,7 @@ def ago(moment: datetime) -> str:
 
 
 @register.filter
-def percent_of(used: int, limit: int) -> int:
+def percent_of(used: int | Decimal, limit: int | Decimal) -> int:
     """0 to 100; a spent or zero limit is 100."""
     return min(100, round(100 * used / limit)) if limit else 100
 

@@ -2,7 +2,9 @@
 
 import gzip
 import re
+import time
 from collections.abc import Iterator
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts import api_keys
 from accounts.models import Organization, User
-from billing.models import Plan, Subscription
+from billing import live, months, subscriptions
+from billing.models import Plan, Subscription, UsageMonth
 from billing.seeds import seed_plans
 from helixflow.lib import errors
+from helixflow.lib.redis import RedisError
 from helixflow.server import health
 from helixflow.views import error_response
 from inference.models import Model, Provider
@@ -189,13 +193,35 @@ def test_the_overview_shows_the_limits_in_force(client: Client, owner: User, org
     client.force_login(owner)
     starter = page(client, "/dashboard")
     assert ">Starter" in starter
-    assert ">10,000" in starter
+    assert "of 10,000" in starter
     pro = Plan.objects.get(slug="pro")
     Subscription.objects.create(organization=organization, plan=pro, requests_per_month=250_000)
     html = page(client, "/dashboard")
     assert ">Pro" in html
     assert ">1,000" in html
-    assert ">250,000" in html
+    assert "of 250,000" in html
+
+
+def test_the_overview_shows_what_was_used(client: Client, owner: User, organization: Organization) -> None:
+    month = months.first_day(months.of(time.time()))
+    key, _ = api_keys.create(organization=organization, user=owner, name="used")
+    UsageMonth.objects.create(organization=organization, api_key=key, month=month, units=1234, cost="5.678")
+    subscriptions.set_caps(organization=organization, user=owner, monthly_budget=Decimal(20))
+    client.force_login(owner)
+    html = page(client, "/dashboard")
+    assert "1,234 of 10,000" in html
+    assert "5.68 of 20.00 USD" in html
+
+
+def test_the_overview_needs_no_redis(
+    client: Client, owner: User, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(organization_id: object) -> None:
+        raise RedisError
+
+    monkeypatch.setattr(live, "read", away)
+    client.force_login(owner)
+    assert "0 of 10,000" in page(client, "/dashboard")
 
 
 def test_the_models_page_lists_what_is_offered(
