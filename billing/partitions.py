@@ -34,7 +34,8 @@ WITH moved AS (DELETE FROM billing_usagerecord_default WHERE id >= '{start}' AND
     INSERT INTO {name} SELECT * FROM moved;
 ALTER TABLE billing_usagerecord ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}');
 """
-STRAY: Final = "SELECT id FROM billing_usagerecord_default WHERE id < %s ORDER BY id LIMIT 1"
+STRAY: Final = "SELECT id FROM billing_usagerecord_default WHERE id >= %s AND id < %s ORDER BY id LIMIT 1"
+DROP_STRAYS: Final = "DELETE FROM billing_usagerecord_default WHERE id < %s"
 _BOUNDS: Final = re.compile(r"FROM \('([0-9a-f-]{36})'\) TO \('([0-9a-f-]{36})'\)")
 
 
@@ -63,29 +64,34 @@ def known() -> list[Partition]:
 
 
 def ensure(months_ahead: int = 3) -> list[str]:
-    """One for this month, some ahead, and every month before that which has records in the default one.
+    """One for this month, some ahead, and every month since the first that has records in the default one.
 
-    Idempotent; two at once wait for each other. Returns the names of those that were made.
+    None before the first: it may have been dropped, and what comes so late is a wrong clock's. Idempotent; two at once
+    wait for each other. Returns the names of those that were made.
     """
     this = clock.now().date().replace(day=1)
     wanted = [this]
     while len(wanted) <= months_ahead:
         wanted.append(_following(wanted[-1]))
-    there = {partition.starts_on for partition in known()}
+    there = [partition.starts_on for partition in known()]
+    since = there[0] if there else date.min
     made = [name for month in wanted if month not in there and (name := _make(month))]
-    while (stray := _stray_month(before=_following(wanted[-1]))) and (name := _make(stray)):
+    while (stray := _stray_month(since=since, before=_following(wanted[-1]))) and (name := _make(stray)):
         made.append(name)
     return made
 
 
 def drop_before(day: date, *, dry_run: bool = False) -> list[Partition]:
-    """Those whose records are all of requests before ``day``. Their sums stay."""
+    """Those whose records are all of requests before ``day``, and such records in the default one. Sums stay."""
     old = [partition for partition in known() if partition.ends_on <= day]
+    if dry_run:
+        return old
     for partition in old:
-        if not dry_run:
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute(LOCK_TIMEOUT)
-                cursor.execute(f"DROP TABLE IF EXISTS {partition.name}")
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(LOCK_TIMEOUT)
+            cursor.execute(f"DROP TABLE IF EXISTS {partition.name}")
+    with connection.cursor() as cursor:
+        cursor.execute(DROP_STRAYS, [ids.first_at(_midnight(day))])
     return old
 
 
@@ -102,10 +108,11 @@ def _make(month: date) -> str:
     return name
 
 
-def _stray_month(*, before: date) -> date | None:
-    """The month of the oldest record in the default partition, if it is before that day."""
+def _stray_month(*, since: date, before: date) -> date | None:
+    """The month of the oldest record in the default partition, of those from ``since`` to before ``before``."""
+    low = uuid.UUID(int=0) if since == date.min else ids.first_at(_midnight(since))
     with connection.cursor() as cursor:
-        cursor.execute(STRAY, [ids.first_at(_midnight(before))])
+        cursor.execute(STRAY, [low, ids.first_at(_midnight(before))])
         row = cursor.fetchone()
     return ids.time_of(row[0]).date().replace(day=1) if row else None
 

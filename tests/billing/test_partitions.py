@@ -66,6 +66,16 @@ def test_records_that_came_before_their_partition_move_into_it():
 
 
 @pytest.mark.django_db
+def test_a_month_that_was_dropped_does_not_come_back_for_a_record_that_strays_into_it():
+    partitions.ensure()
+    write(usage(at=datetime(2026, 8, 3, tzinfo=UTC)))
+    assert partitions.ensure() == []
+    assert rows_by_partition() == {"billing_usagerecord_default": 1}
+    partitions.drop_before(date(2026, 11, 1))
+    assert rows_by_partition() == {}
+
+
+@pytest.mark.django_db
 def test_a_partition_has_the_indexes_of_the_table():
     partitions.ensure()
     with connection.cursor() as cursor:
