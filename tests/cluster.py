@@ -7,8 +7,6 @@ Tests that leave it as it was share one: the fixture ``on_cluster``. It is made 
 command-line client: slots, epochs, introductions, then patience.
 """
 
-import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -60,7 +58,7 @@ class Server:
 
     def kill(self) -> None:
         self.client.close()
-        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
 
@@ -82,6 +80,10 @@ class Cluster:
     replicas: list[Server]
 
     @property
+    def nodes(self) -> tuple[Server, ...]:
+        return (*self.primaries, *self.replicas)
+
+    @property
     def url(self) -> str:
         nodes = ",".join(f"127.0.0.1:{server.port}" for server in self.primaries)
         return f"redis+cluster://:{quote(PASSWORD, safe='')}@{nodes}"
@@ -90,11 +92,23 @@ class Cluster:
         slot = key_slot(key.encode())
         for first, last, (_, port, *_), *_ in self.primaries[0].client.execute_command("CLUSTER SLOTS"):
             if first <= slot <= last:
-                return next(server for server in (*self.primaries, *self.replicas) if server.port == port)
+                return next(server for server in self.nodes if server.port == port)
         raise LookupError(key)
 
     def other_than(self, server: Server) -> Server:
         return next(primary for primary in self.primaries if primary is not server)
+
+    def wait_until_whole(self) -> None:
+        """All nodes are up, know it, and agree on who owns what and since which epoch."""
+        wait_until(lambda: len({_view(server) for server in self.nodes}) == 1 and self._is_up())
+
+    def _is_up(self) -> bool:
+        infos = [server.client.cluster("INFO") for server in self.nodes]
+        return all(
+            (info["cluster_state"], info["cluster_slots_assigned"], info["cluster_known_nodes"])
+            == ("ok", str(SLOTS), str(len(self.nodes)))
+            for info in infos
+        )
 
     def flush(self) -> None:
         for server in self.primaries:
@@ -123,6 +137,7 @@ class Cluster:
         slot, name = key_slot(key.encode()), _id(target)
         for server in (target, *(each for each in self.primaries if each is not target)):
             server.client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
+        self.wait_until_whole()
 
 
 @contextmanager
@@ -138,10 +153,11 @@ def running_cluster(*, replica: bool = False) -> Iterator[Cluster]:
         for server in servers[1:]:
             bus = server.options[server.options.index("--cluster-port") + 1]
             servers[0].client.execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
-        wait_until(lambda: all(_is_whole(server, len(servers)) for server in servers))
-        for server in cluster.replicas:
-            server.client.execute_command("CLUSTER", "REPLICATE", _id(servers[0]))
-            wait_until(lambda: servers[0].client.info("replication").get("connected_slaves") == 1)
+        cluster.wait_until_whole()
+        if replica:
+            servers[3].client.execute_command("CLUSTER", "REPLICATE", _id(servers[0]))
+            wait_until(lambda: servers[3].client.info("replication")["master_link_status"] == "up")
+            cluster.wait_until_whole()
         yield cluster
 
 
@@ -154,6 +170,7 @@ def redis_cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def on_cluster(redis_cluster: Cluster, settings: Any) -> Cluster:
     """The platform on a cluster that is empty."""
+    redis_cluster.wait_until_whole()
     redis_cluster.flush()
     settings.REDIS_URL = redis_cluster.url
     return redis_cluster
@@ -175,12 +192,12 @@ def _id(server: Server) -> str:
     return str(server.client.execute_command("CLUSTER", "MYID").decode())
 
 
-def _is_whole(server: Server, nodes: int) -> bool:
-    info = server.client.cluster("INFO")
-    return (info["cluster_state"], info["cluster_slots_assigned"], info["cluster_known_nodes"]) == (
-        "ok",
-        str(SLOTS),
-        str(nodes),
+def _view(server: Server) -> frozenset[tuple[int, bool, str, str]]:
+    """Port, whether it is a primary, epoch and slots of each node, as this one sees them."""
+    nodes = server.client.cluster("NODES")
+    return frozenset(
+        (int(address.rpartition(":")[2]), "master" in node["flags"], node["epoch"], str(node["slots"]))
+        for address, node in nodes.items()
     )
 
 

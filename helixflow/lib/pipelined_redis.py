@@ -65,6 +65,14 @@ def epoch() -> int:
     return _servers().epoch
 
 
+async def reach_all() -> bool:
+    """Connect again to each server that this loop has used and lost. False if one is away; never raises RedisError.
+
+    Between calls nobody notices a server that came back as another: ``epoch`` is up to date after this.
+    """
+    return await _servers().reach_all()
+
+
 def run_ids() -> frozenset[str]:
     """Of the servers that the running loop is connected to."""
     return frozenset(connection.run_id for connection in _servers().connections() if connection.live)
@@ -91,6 +99,13 @@ class _Single:
 
     def at(self, error: exceptions.AskError, asked: Connection) -> Connection:
         raise exceptions.ConnectionError("Redis: a node of a cluster; REDIS_URL must start with redis+cluster://")
+
+    async def reach_all(self) -> bool:
+        try:
+            await self._connection.connected()
+        except exceptions.RedisError:
+            return False
+        return True
 
     def doubt(self) -> None:
         """There is no other; the next call connects again if it must."""

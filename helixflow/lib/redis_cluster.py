@@ -25,6 +25,7 @@ class Cluster:
         self._nodes: dict[Node, Connection] = {}
         self._slots: list[tuple[int, int, Node]] = []
         self._by_tag: dict[str, Connection] = {}
+        self._slot_of: dict[str, int] = {}
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
 
@@ -32,7 +33,7 @@ class Cluster:
         return list(self._nodes.values())
 
     def find(self, key: str) -> Connection | None:
-        return self._by_tag.get(key.partition("}")[0])
+        return self._by_tag.get(_tag(key))
 
     async def search(self, key: str) -> Connection:
         """Raises redis.RedisError, within twice the budget."""
@@ -46,16 +47,25 @@ class Cluster:
         if node is None:
             self.doubt()
             raise exceptions.ConnectionError("Redis: no node of the cluster serves this shard")
-        return self._assign(key.partition("}")[0], node)
+        return self._assign(_tag(key), key_slot(key.encode()), node)
 
     def moved(self, key: str, error: exceptions.MovedError, asked: Connection) -> Connection:
         """One slot moved; others may have, so the rest is read again beside the calls."""
         self.doubt()
-        return self._assign(key.partition("}")[0], _named(error, asked))
+        return self._assign(_tag(key), error.slot_id, _named(error, asked))
 
     def at(self, error: exceptions.AskError, asked: Connection) -> Connection:
         """Where a slot is moving to: for one call."""
         return self._connection(_named(error, asked))
+
+    async def reach_all(self) -> bool:
+        """Connect to every node in use again; one that can't be reached may have handed over, so look who owns what."""
+        used = dict.fromkeys(self._by_tag.values())
+        results = await asyncio.gather(*(each.connected() for each in used), return_exceptions=True)
+        reached = not any(isinstance(result, RedisError) for result in results)
+        if not reached:
+            self.doubt()
+        return reached
 
     def doubt(self) -> None:
         if asyncio.get_running_loop().time() - self._looked_at > LOOK_EVERY_S:
@@ -92,18 +102,19 @@ class Cluster:
 
     def _settle_down(self) -> None:
         """Shards go to their owners of now; nodes that own nothing and aren't connected are forgotten."""
-        for tag in self._by_tag:
-            node = self._owner(key_slot(f"{tag}}}".encode()))
+        for tag, slot in self._slot_of.items():
+            node = self._owner(slot)
             if node is not None:
-                self._assign(tag, node)
+                self._assign(tag, slot, node)
         owners = {node for _, _, node in self._slots}
         self._nodes = {node: each for node, each in self._nodes.items() if node in owners or each.live}
 
     def _owner(self, slot: int) -> Node | None:
         return next((node for first, last, node in self._slots if first <= slot <= last), None)
 
-    def _assign(self, tag: str, node: Node) -> Connection:
+    def _assign(self, tag: str, slot: int, node: Node) -> Connection:
         connection = self._connection(node)
+        self._slot_of.setdefault(tag, slot)
         if self._by_tag.setdefault(tag, connection) is not connection:
             self._by_tag[tag] = connection
             self.epoch += 1  # a replica that took over may lack what its primary had not sent
@@ -116,6 +127,11 @@ class Cluster:
 
     def _replaced(self) -> None:
         self.epoch += 1
+
+
+def _tag(key: str) -> str:
+    """What decides on the slot, for keys that begin with it; one without a tag stands for itself."""
+    return key.partition("}")[0]
 
 
 def _named(error: exceptions.AskError, asked: Connection) -> Node:
