@@ -1,8 +1,9 @@
 """Whether to try Redis at all: after a few failures within seconds, callers stop waiting for what is away. Pure.
 
-For one event loop; nothing here locks.
+Event loop and threads share it: while all is well nothing locks.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,7 @@ class Breaker:
     left) is followed by another after the pause.
     """
 
-    __slots__ = ("_clock", "_failed_at", "_pause_s", "_probing", "_waits_since", "_window_s", "is_open")
+    __slots__ = ("_clock", "_failed_at", "_lock", "_pause_s", "_probing", "_waits_since", "_window_s", "is_open")
 
     def __init__(
         self,
@@ -31,33 +32,34 @@ class Breaker:
         self._failed_at: deque[float] = deque(maxlen=failures)
         self._waits_since = 0.0  # when it opened, or its last probe began or failed
         self._probing = False
+        self._lock = threading.Lock()
 
     def allows(self) -> bool:
         if not self.is_open:
             return True
-        now = self._clock()
-        if now - self._waits_since < self._pause_s:
-            return False
-        self._waits_since = now
-        self._probing = True
-        return True
+        with self._lock:
+            now = self._clock()
+            if now - self._waits_since < self._pause_s:
+                return False
+            self._waits_since = now
+            self._probing = True
+            return True
 
     def succeeded(self) -> None:
         """While it is open only the probe's word counts: what had begun before says nothing of now."""
         if self._probing:
-            self.is_open = self._probing = False
-            self._failed_at.clear()
+            with self._lock:
+                self.is_open = self._probing = False
+                self._failed_at.clear()
 
     def failed(self) -> None:
-        if self._probing:
-            self._probing = False
-            self._waits_since = self._clock()
-        elif not self.is_open:
-            self._count()
-
-    def _count(self) -> None:
-        now = self._clock()
-        self._failed_at.append(now)
-        if len(self._failed_at) == self._failed_at.maxlen and now - self._failed_at[0] <= self._window_s:
-            self.is_open = True
-            self._waits_since = now
+        with self._lock:
+            now = self._clock()
+            if self._probing:
+                self._probing = False
+                self._waits_since = now
+            elif not self.is_open:
+                self._failed_at.append(now)
+                if len(self._failed_at) == self._failed_at.maxlen and now - self._failed_at[0] <= self._window_s:
+                    self.is_open = True
+                    self._waits_since = now

@@ -4,6 +4,7 @@ The share is the limit divided by the number of web processes, and at least one:
 lets each of them serve one, so then the minute may be overrun by up to that number.
 """
 
+import threading
 import uuid
 from typing import Final, NamedTuple
 
@@ -26,10 +27,11 @@ class Taken(NamedTuple):
 
 
 class LocalLimiter:
-    """For one event loop; nothing here locks. Remembers the current minute only."""
+    """Event loop and threads may share it. Remembers the current minute only."""
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
+        self._lock = threading.Lock()
         self._minute = 0
         self._used: dict[uuid.UUID, int] = {}  # by organization, and by keys with a limit
 
@@ -43,21 +45,22 @@ class LocalLimiter:
         minute: int,
     ) -> Taken:
         """Count one request of ``minute`` (epoch minutes) against both limits, or against neither."""
-        if minute > self._minute:  # a clock that steps back stays in the minute it counts
-            self._minute = minute
-            self._used = {}
         limit = self._share(per_minute)
         key_limit = None if key_per_minute is None else self._share(key_per_minute)
-        used = self._used.get(organization_id, 0)
-        key_used = 0 if key_limit is None else self._used.get(api_key_id, 0)
-        if used >= limit:
-            return Taken(False, used, limit, key_used, key_limit, ORGANIZATION)
-        if key_limit is not None:
-            if key_used >= key_limit:
-                return Taken(False, used, limit, key_used, key_limit, KEY)
-            key_used += 1
-            self._used[api_key_id] = key_used
-        self._used[organization_id] = used + 1
+        with self._lock:
+            if minute > self._minute:  # a clock that steps back stays in the minute it counts
+                self._minute = minute
+                self._used = {}
+            used = self._used.get(organization_id, 0)
+            key_used = 0 if key_limit is None else self._used.get(api_key_id, 0)
+            if used >= limit:
+                return Taken(False, used, limit, key_used, key_limit, ORGANIZATION)
+            if key_limit is not None:
+                if key_used >= key_limit:
+                    return Taken(False, used, limit, key_used, key_limit, KEY)
+                key_used += 1
+                self._used[api_key_id] = key_used
+            self._used[organization_id] = used + 1
         return Taken(True, used + 1, limit, key_used, key_limit, None)
 
     def _share(self, limit: int) -> int:

@@ -313,8 +313,12 @@ class Spool:
                 self._cut = None
                 self._unsent -= cut.ends
             if self._folder is not None:
-                self._folder.remove_segments(cut.segments)
+                self._remove(self._folder, cut.segments)
             self._retry.set()
+
+    def _remove(self, folder: Folder, segments: list[Segment]) -> None:
+        if not folder.remove_segments(segments):
+            self._complain(f"remove {folder.path}", "Segments in %s are settled and cannot be removed", folder.path)
 
     @staticmethod
     async def _send(cut: _Cut, send: Send) -> int:
@@ -339,7 +343,7 @@ class Spool:
         segments = folder.closed_segments()
         try:
             sent = await self._send(_Cut(segments, [], 0, unsettled(segments)), send)
-            await asyncio.to_thread(folder.remove_segments, segments)
+            await asyncio.to_thread(self._remove, folder, segments)
         except UnreadableSegment as error:
             self._complain(f"read {folder.path}", "%s", error)
             return 0

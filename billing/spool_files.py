@@ -87,15 +87,20 @@ class Folder:
         """A new one, locked before anybody can see it."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         hidden = Path(tempfile.mkdtemp(prefix=".", dir=directory))
+        name = "".join(char if char.isalnum() else "-" for char in process)
+        path = directory / f"{name}.{secrets.token_hex(4)}"
+        lock = None
         try:
             lock = _lock(hidden / LOCK)
-            name = "".join(char if char.isalnum() else "-" for char in process)
-            path = hidden.rename(directory / f"{name}.{secrets.token_hex(4)}")
+            assert lock is not None  # noqa: S101  # nobody else knows its name
+            hidden.rename(path)
+            _sync_folder(directory)
         except OSError:
-            shutil.rmtree(hidden, ignore_errors=True)
+            for made in (hidden, path):
+                shutil.rmtree(made, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
             raise
-        _sync_folder(directory)
-        assert lock is not None  # noqa: S101  # nobody else knew its name
         return cls(path, lock)
 
     @classmethod
@@ -157,7 +162,7 @@ class Folder:
         try:
             os.ftruncate(self._file, segment.size)
         except OSError:
-            logger.warning("%s may end in a torn line", segment.path)
+            logger.info("%s may end in a torn line", segment.path)
         self.close_segment()
         if not segment.size:
             self.remove_segments([segment])
@@ -165,8 +170,11 @@ class Folder:
     def closed_segments(self) -> list[Segment]:
         return self._segments[:-1] if self._file is not None else self._segments.copy()
 
-    def remove_segments(self, segments: list[Segment]) -> None:
-        """Never given out again, even while the disk refuses. Oldest first: a begin must not outlive its end."""
+    def remove_segments(self, segments: list[Segment]) -> bool:
+        """Never given out again, even while the disk refuses. Oldest first: a begin must not outlive its end.
+
+        False if some are still there; the next call tries them again.
+        """
         self._segments = [segment for segment in self._segments if segment not in segments]
         self._sent += segments
         try:
@@ -177,7 +185,8 @@ class Folder:
                 segment.path.unlink(missing_ok=True)
                 del self._sent[0]
         except OSError:
-            logger.exception("%s is done with and cannot be removed", self._sent[0].path)
+            return False
+        return True
 
     def release(self) -> None:
         """Let others adopt what is left; an empty folder goes."""

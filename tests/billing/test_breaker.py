@@ -1,5 +1,8 @@
 """The breaker, with a clock of the test's own."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from billing.breaker import Breaker
@@ -124,3 +127,16 @@ def test_it_opens_again_after_it_closed(breaker, clock):
     breaker.succeeded()
     _open(breaker)
     assert not breaker.allows()
+
+
+def test_threads_that_ask_at_once_get_one_probe(breaker, clock, monkeypatch):
+    _open(breaker)
+    clock.now += 1
+
+    def slow(self):
+        time.sleep(0.001)  # others get their turn between reading the clock and deciding
+        return self.now
+
+    monkeypatch.setattr(Clock, "__call__", slow)
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(lambda _: breaker.allows(), range(8))) == 1
