@@ -40,12 +40,21 @@ class LedgerAdmin(ReadOnlyAdmin):
     def matching(self, term: str) -> Q:
         for prefix, column in self.searched_ids():
             try:
-                return Q(**{column: ids.parse_public_id(prefix, term)})
+                found = Q(**{column: ids.parse_public_id(prefix, term)})
             except ValueError:
                 continue
+            return found & self._of_its_organization(term) if prefix == ids.API_KEY else found
         named = Q(name__icontains=term) | Q(memberships__user__email__icontains=term)
-        found = Organization.objects.filter(named).values_list("id", flat=True).distinct()
-        return Q(organization_id__in=list(found[:MOST_FOUND]))
+        organizations = Organization.objects.filter(named).values_list("id", flat=True).distinct()
+        return Q(organization_id__in=list(organizations[:MOST_FOUND]))
+
+    @staticmethod
+    def _of_its_organization(key: str) -> Q:
+        """Every index begins with the organization."""
+        owner = ApiKey.objects.filter(id=ids.parse_public_id(ids.API_KEY, key)).values_list(
+            "organization_id", flat=True
+        )
+        return Q(organization_id__in=list(owner)) if owner else Q()
 
     def searched_ids(self) -> tuple[tuple[str, str], ...]:
         return (ids.ORGANIZATION, "organization_id"), (ids.API_KEY, "api_key_id")
