@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
-from math import isfinite
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +27,9 @@ from helixflow.lib import ids, redis
 logger = logging.getLogger(__name__)
 
 LONGEST_TEXT: Final = 200  # a model's name; PostgreSQL indexes no text of some thousand characters
+MOST_TOKENS: Final = 2**53  # what JSON's readers still count exactly
+_SOURCES: Final = frozenset(UsageSource.values)
+_SETTLERS: Final = frozenset(Settler.values)
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates, which PostgreSQL refuses
 
 # A meter that was stopped, or whose machine is gone, lets go of its locks, and one that waits for them asks again.
@@ -127,19 +130,18 @@ def _prepare(
 
 def _check(event: events.Usage) -> None:
     """What PostgreSQL would take without a word, or refuse without naming it."""
-    durations = [event.duration_ms, *(each.duration_ms for each in event.attempts)]
-    if event.first_token_ms is not None:
-        durations.append(event.first_token_ms)
-    problems = {
-        "units": event.units not in {0, 1},
-        "status": not 100 <= event.status <= 599,
-        "tokens": not all(0 <= count < 2**53 for count in msgspec.structs.astuple(event.tokens)),
-        "a duration": not all(isfinite(ms) and ms >= 0 for ms in durations),
-        "usage_source": event.usage_source not in UsageSource.values,
-        "settled_by": event.settled_by not in Settler.values,
-    }
-    if found := [name for name, is_bad in problems.items() if is_bad]:
-        raise ValueError(f"impossible: {', '.join(found)}")
+    if event.units not in {0, 1}:
+        raise ValueError(f"impossible units: {event.units}")
+    if not 100 <= event.status <= 599:
+        raise ValueError(f"impossible status: {event.status}")
+    if event.usage_source not in _SOURCES or event.settled_by not in _SETTLERS:
+        raise ValueError(f"impossible words: {event.usage_source}, {event.settled_by}")
+    tokens = msgspec.structs.astuple(event.tokens)
+    if min(tokens) < 0 or max(tokens) >= MOST_TOKENS:
+        raise ValueError(f"impossible tokens: {tokens}")
+    durations = [event.duration_ms, event.first_token_ms or 0.0, *(each.duration_ms for each in event.attempts)]
+    if not all(0 <= ms < inf for ms in durations):  # NaN neither
+        raise ValueError(f"impossible durations: {durations}")
 
 
 def _attempt(attempt: events.Attempt) -> dict[str, Any]:

@@ -32,7 +32,7 @@ ORDER BY organization_id, hour, api_key_id, model, deployment
 ON CONFLICT (organization_id, hour, api_key_id, model, deployment) DO UPDATE SET
     requests = kept.requests + excluded.requests,
     units = kept.units + excluded.units,
-    failures = (
+    failures = CASE WHEN excluded.failures = '{}' THEN kept.failures ELSE (
         SELECT coalesce(jsonb_object_agg(code, times), '{}')
         FROM (
             SELECT key AS code, sum(value::bigint) AS times
@@ -41,7 +41,7 @@ ON CONFLICT (organization_id, hour, api_key_id, model, deployment) DO UPDATE SET
                 UNION ALL SELECT * FROM jsonb_each_text(excluded.failures)
             ) AS both_sides
             GROUP BY key HAVING sum(value::bigint) <> 0
-        ) AS summed),
+        ) AS summed) END,
     prompt_tokens = kept.prompt_tokens + excluded.prompt_tokens,
     cached_tokens = kept.cached_tokens + excluded.cached_tokens,
     completion_tokens = kept.completion_tokens + excluded.completion_tokens,
