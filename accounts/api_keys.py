@@ -7,7 +7,7 @@ and bumps its generation in the same transaction, so that the next request sees 
 import logging
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ from accounts.models import ApiKey, Environment, Organization, User
 from helixflow.lib import errors
 
 logger = logging.getLogger(__name__)
+
+# Called with a key and its successor. Filled by the apps above this one, when they start.
+on_rotation: list[Callable[[ApiKey, ApiKey], None]] = []
 
 MAX_ACTIVE: Final = 1_000  # usable keys an organization
 MAX_MODELS: Final = 100
@@ -56,7 +59,8 @@ def rotate(*, key: ApiKey, user: User, grace: timedelta) -> tuple[ApiKey, str]:
     """A successor with the same name, environment, models and expiry, and its secret.
 
     ``key`` itself stays valid for ``grace`` (0 to 7 days), but never longer than it was. Of two people who rotate
-    a key at once one gets the successor, the other InvalidRequest.
+    a key at once one gets the successor, the other InvalidRequest. What others keep of a key they take over in
+    ``on_rotation``, in the same transaction.
     """
     if not timedelta(0) <= grace <= MAX_GRACE:
         raise errors.InvalidRequest("The grace is from 0 to 7 days.", param="grace_days")
@@ -79,6 +83,8 @@ def rotate(*, key: ApiKey, user: User, grace: timedelta) -> tuple[ApiKey, str]:
     current.expires_at = end if current.expires_at is None else min(current.expires_at, end)
     current.rotated_to = successor
     current.save(update_fields=["expires_at", "rotated_to"])
+    for take_over in on_rotation:
+        take_over(current, successor)
     generation.bump(current.organization_id)
     logger.info("API key %s rotated to %s by %s", current.public_id, successor.public_id, user.public_id)
     return successor, secret

@@ -51,6 +51,14 @@ def of(key: ApiKey) -> KeyLimits:
     return KeyLimits.objects.filter(api_key=key).first() or KeyLimits(api_key=key)
 
 
+def hand_over(key: ApiKey, successor: ApiKey) -> None:
+    """A key that is rotated keeps its limits. Within the rotation's transaction."""
+    limits = KeyLimits.objects.filter(api_key=key).first()
+    if limits is not None:
+        limits.api_key = successor
+        limits.save(force_insert=True)
+
+
 def _store(limits: KeyLimits) -> None:
     """A key without limits has no row."""
     if any(number is not None for number in _numbers(limits)):

@@ -1,12 +1,14 @@
 """GET and PUT /v1/api-keys/{id}/limits."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.test import Client
 
 from accounts import api_keys, jwt, sessions
 from accounts.models import ApiKey, Role
+from billing import key_limits
 from billing.models import KeyLimits
 from tests import factories
 
@@ -131,3 +133,10 @@ def test_a_revoked_key_s_limits_can_be_read_only(owner, key, url):
 @pytest.mark.parametrize("method", ["post", "patch", "delete"])
 def test_other_methods_are_405(owner, url, method):
     assert getattr(api(owner), method)(url).status_code == 405
+
+
+def test_a_rotated_key_hands_its_limits_to_its_successor(owner, key):
+    key_limits.set_limits(key=key, user=owner, requests_per_minute=5, requests_per_month=None, monthly_budget=None)
+    successor, _ = api_keys.rotate(key=key, user=owner, grace=timedelta(days=1))
+    assert key_limits.of(successor).requests_per_minute == 5
+    assert key_limits.of(key).requests_per_minute == 5
