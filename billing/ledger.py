@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import cache
 from math import inf
 from typing import Any, Final
 
@@ -51,13 +50,13 @@ class Entry:
     late: bool = False
 
 
-def write(entries: Iterable[Entry], *, book: PriceBook | None = None) -> None:
+def write(entries: Iterable[Entry], *, book: PriceBook) -> None:
     """All of them or nothing. What an earlier batch wrote changes nothing.
 
     A late event takes the place of the reaper's record, and the sums change by the difference. Raises ValueError for
     an event with impossible values, django.db.Error.
     """
-    in_time, late, refusals = _prepare(entries, book or _book())
+    in_time, late, refusals = _prepare(entries, book)
     organizations = {row.organization_id for row in (*in_time, *late)}
     organizations |= {event.organization_id for event, _ in refusals}
     if not organizations:
@@ -244,8 +243,3 @@ def _tell_spent(
             # What is spent next is told with it; and a Redis that lost the month has it seeded from the ledger.
             logger.warning("What %s spent was not told to Redis: %s", organization_id, error)
             return
-
-
-@cache
-def _book() -> PriceBook:
-    return PriceBook()

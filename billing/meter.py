@@ -22,6 +22,7 @@ from django.db import connection
 
 from billing import events, ledger
 from billing.models import UsageReject
+from billing.prices import PriceBook
 from billing.usage_streams import Delivery, UsageStreams
 from helixflow.lib import redis
 
@@ -50,6 +51,7 @@ class DatabaseAway(Exception):
 class Meter:
     def __init__(self, *, claim_idle_s: float = CLAIM_IDLE_S) -> None:
         self._streams = UsageStreams()
+        self._book = PriceBook()
         self._claim_idle_ms = int(claim_idle_s * 1000)
         self._stopping = False
 
@@ -103,7 +105,7 @@ class Meter:
     def _take(self, stream: str, deliveries: list[Delivery]) -> None:
         """Into the ledger, then out of the stream. Between the two any number of meters may die."""
         if deliveries:
-            self._insist(partial(_record, deliveries))
+            self._insist(partial(_record, deliveries, self._book))
             self._insist(partial(self._streams.forget, stream, [each.entry_id for each in deliveries]))
 
     def _insist(self, act: Callable[[], Result]) -> Result:
@@ -130,7 +132,7 @@ class Meter:
             time.sleep(min(left, POLL_S))
 
 
-def _record(deliveries: list[Delivery]) -> None:
+def _record(deliveries: list[Delivery], book: PriceBook) -> None:
     """Into the ledger or, one by one, aside. Raises DatabaseAway: then some of it may be written, and none is lost."""
     try:
         batch: Batch = []
@@ -140,18 +142,18 @@ def _record(deliveries: list[Delivery]) -> None:
             except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error:
                 _set_aside(delivery, error)
         batch.sort(key=lambda pair: pair[1].late)  # also across the halves of a batch that is divided
-        _write(batch)
+        _write(batch, book)
     except django.db.Error as error:
         connection.close()  # the next try begins on a new one
         raise DatabaseAway(str(error).strip()) from error
 
 
-def _write(batch: Batch) -> None:
+def _write(batch: Batch, book: PriceBook) -> None:
     """The whole batch, else each half of it, down to the one entry that cannot be metered."""
     if not batch:
         return
     try:
-        ledger.write(entry for _, entry in batch)
+        ledger.write((entry for _, entry in batch), book=book)
     except Exception as error:
         if not _is_for_its_data(error):
             raise
@@ -159,8 +161,8 @@ def _write(batch: Batch) -> None:
             _set_aside(batch[0][0], error)
             return
         middle = len(batch) // 2
-        _write(batch[:middle])
-        _write(batch[middle:])
+        _write(batch[:middle], book)
+        _write(batch[middle:], book)
 
 
 def decode(fields: dict[bytes, bytes]) -> ledger.Entry:

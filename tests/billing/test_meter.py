@@ -199,11 +199,11 @@ def test_what_the_ledger_cannot_take_is_found_by_halving(monkeypatch):
     given = [usage() for _ in range(64)]
     real = ledger.write
 
-    def write(entries):
+    def write(entries, *, book):
         batch = list(entries)
         if any(entry.event is given_bad or entry.event.id == given_bad.id for entry in batch):
             raise RuntimeError("of a kind that nobody foresaw")
-        real(batch)
+        real(batch, book=book)
 
     given_bad = given[37]
     monkeypatch.setattr(ledger, "write", write)
@@ -267,6 +267,23 @@ def test_a_flushed_redis_gets_its_groups_again():
         wait_for(lambda: UsageRecord.objects.count() == 2)
 
 
+def test_it_works_on_a_cluster_also_while_a_stream_moves(on_cluster):
+    given = many(120)
+    send(*given[:60])
+    stream = stream_of(given[0].organization_id)
+    assert UsageStreams().read(stream, 1)  # by one that dies here
+    with running(Meter(claim_idle_s=0)):
+        wait_for(lambda: UsageRecord.objects.count() >= 59)
+        home = on_cluster.owner(stream)
+        on_cluster.move(stream, on_cluster.other_than(home))
+        send(*given[60:])
+        wait_for(lambda: UsageRecord.objects.count() >= 119)
+    Meter().drain()
+    assert set(UsageRecord.objects.values_list("id", flat=True)) == {event.id for event in given}
+    assert left() == 0
+    on_cluster.move(stream, home)
+
+
 def end_own_backend():
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -285,11 +302,11 @@ def test_a_postgresql_that_is_away_is_waited_for_and_nothing_is_lost(monkeypatch
     real = ledger.write
     failures: list[int] = []
 
-    def write(entries):
+    def write(entries, *, book):
         if len(failures) < 3:
             failures.append(left())
             fail()
-        real(entries)
+        real(entries, book=book)
 
     monkeypatch.setattr(ledger, "write", write)
     monkeypatch.setattr(meter, "FIRST_PAUSE_S", 0.01)
@@ -323,7 +340,7 @@ def test_a_redis_that_is_away_is_waited_for(monkeypatch, command):
 def test_a_meter_that_waits_for_a_server_can_be_stopped(monkeypatch):
     tries = threading.Semaphore(0)
 
-    def write(entries):
+    def write(entries, *, book):
         tries.release()
         raise OperationalError("connection refused")
 
