@@ -202,7 +202,7 @@ def drain(*, most: int | None = None, book: PriceBook | None = None) -> None:
     for tag in redis.SHARD_TAGS:
         batch = read_stream(tag)[:most]
         if batch:
-            ledger.write([entry for _, entry in batch], book=book)
+            ledger.write([entry for _, entry in batch], book=book or PriceBook())
             client.xdel(redis_keys.usage_stream(tag), *(entry_id for entry_id, _ in batch))
 
 
