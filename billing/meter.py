@@ -35,6 +35,7 @@ CLAIM_IDLE_S: Final = 30.0
 FORGET_CONSUMERS_S: Final = 3_600.0
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
+SAID_EVERY: Final = 12  # tries: about once a minute
 
 Result = TypeVar("Result")
 Batch = list[tuple[Delivery, ledger.Entry]]
@@ -110,19 +111,19 @@ class Meter:
 
     def _insist(self, act: Callable[[], Result]) -> Result:
         """Again and again while a server is away. Raises Stopped."""
-        pause = FIRST_PAUSE_S
+        tries, pause = 0, FIRST_PAUSE_S
         while True:
             try:
                 result = act()
             except (DatabaseAway, redis.RedisError) as error:
-                if pause == FIRST_PAUSE_S:
+                if tries % SAID_EVERY == 0:
                     logger.warning("the meter waits: %s: %s", type(error).__name__, error)
                 self._pause(pause)
                 if self._stopping:
                     raise Stopped(str(error)) from error
-                pause = min(pause * 2, LONGEST_PAUSE_S)
+                tries, pause = tries + 1, min(pause * 2, LONGEST_PAUSE_S)
             else:
-                if pause > FIRST_PAUSE_S:
+                if tries:
                     logger.warning("the meter goes on")
                 return result
 
