@@ -5,7 +5,7 @@ Four buckets double the duration, so an answer of ``quantile`` is at most 9.1% f
 rank (half a bucket, by ratio) between 1 ms and 17 minutes; outside it is the nearest bound.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, zip_longest
 from math import ceil, sqrt
@@ -35,11 +35,10 @@ def merge(*histograms: Sequence[int]) -> list[int]:
 
 def quantile(histogram: Sequence[int], q: float) -> float | None:
     """In milliseconds, with ``q`` from 0 to 1: the duration that a share of ``q`` did not exceed. None if empty."""
-    total = sum(histogram)
-    if total <= 0:
+    seen = list(accumulate(histogram))
+    if not seen or seen[-1] <= 0:
         return None
-    rank = max(1, ceil(q * total))
-    index = next(index for index, seen in enumerate(accumulate(histogram)) if seen >= rank)
+    index = bisect_left(seen, max(1, ceil(q * seen[-1])))
     if index == 0:
         return BOUNDS_MS[0]
     if index >= len(BOUNDS_MS):
