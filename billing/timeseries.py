@@ -4,13 +4,15 @@ Records are never counted here, so a year is as cheap as its hours are few.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Final, NamedTuple
 
-from django.db.models import Count, DateTimeField, QuerySet, Sum
+from django.contrib.postgres.aggregates import JSONBAgg
+from django.db.models import DateTimeField, JSONField, Q, QuerySet, Sum, Value
 from django.db.models.functions import Trunc
 
 from billing import histograms
@@ -27,6 +29,7 @@ MAX_SERIES: Final = 100
 MAX_POINTS: Final = 10_000  # buckets × series
 
 _BUCKET_DIGITS: Final = 10  # as billing_histogram_digits() writes them (billing/migrations)
+_EXACTLY: Final = Context(prec=1_000)
 
 
 class TooMuch(Exception):
@@ -55,15 +58,15 @@ class Span(NamedTuple):
 
 @dataclass(slots=True)
 class Sums:
-    """What some hours come to. The histograms are numbers, as the rows keep them: adding numbers adds histograms."""
+    """What some hours come to. The histograms are whole numbers as the rows keep them: adding them adds histograms."""
 
     requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     cost: Decimal = Decimal(0)
-    duration_digits: int = 0
-    first_token_digits: int = 0
+    duration_digits: Decimal = Decimal(0)
+    first_token_digits: Decimal = Decimal(0)
     failures: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: "Sums") -> None:
@@ -72,12 +75,12 @@ class Sums:
         self.cached_tokens += other.cached_tokens
         self.completion_tokens += other.completion_tokens
         self.cost += other.cost
-        self.duration_digits += other.duration_digits
-        self.first_token_digits += other.first_token_digits
+        self.duration_digits = _EXACTLY.add(self.duration_digits, other.duration_digits)
+        self.first_token_digits = _EXACTLY.add(self.first_token_digits, other.first_token_digits)
         for code, times in other.failures.items():
             self.failures[code] = self.failures.get(code, 0) + times
 
-    def quantiles(self, digits: int) -> dict[str, float] | None:
+    def quantiles(self, digits: Decimal) -> dict[str, float] | None:
         """Of ``duration_digits`` or ``first_token_digits``, in milliseconds."""
         histogram = histogram_of(digits)
         found = {f"p{percent}": histograms.quantile(histogram, percent / 100) for percent in (50, 95, 99)}
@@ -111,7 +114,7 @@ def following(start: datetime, bucket: str) -> datetime:
     return start + (timedelta(hours=1) if bucket == HOUR else timedelta(days=1))
 
 
-def histogram_of(digits: int) -> list[int]:
+def histogram_of(digits: Decimal) -> list[int]:
     """The counts of ``billing.histograms`` that ``digits`` is made of."""
     text = str(digits)
     text = text.zfill(-(-len(text) // _BUCKET_DIGITS) * _BUCKET_DIGITS)
@@ -134,20 +137,19 @@ def read(
             cached_tokens=int(row["total_cached"]),
             completion_tokens=int(row["total_completion"]),
             cost=row["total_cost"],
-            duration_digits=int(row["total_duration"]),
-            first_token_digits=int(row["total_first_token"]),
+            duration_digits=row["total_duration"],
+            first_token_digits=row["total_first_token"],
+            failures=_add_up(row["all_failures"]),
         )
-    for row in _failures(hours, span, column):
-        sums = points.get(row[column] if column else None, {}).get(row["at"])
-        if sums is not None:  # else a meter wrote between the two readings
-            sums.add(Sums(failures={code: times * row["hours"] for code, times in row["failures"].items()}))
     _refuse_too_much(span, len(points), group_by)
     series = [Series(group, _total(of_group), of_group) for group, of_group in points.items()]
     return sorted(series, key=lambda each: (-each.totals.requests, str(each.group)))
 
 
 def _sums(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> list[dict[str, Any]]:
-    rows = _grouped(hours, span, column).annotate(
+    at = Trunc("hour", span.bucket, output_field=DateTimeField(), tzinfo=UTC)
+    grouped = hours.annotate(at=at).values("at", *([column] if column else []))
+    rows = grouped.order_by().annotate(
         total_requests=Sum("requests"),
         total_prompt=Sum("prompt_tokens"),
         total_cached=Sum("cached_tokens"),
@@ -155,6 +157,8 @@ def _sums(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> list[
         total_cost=Sum("cost"),
         total_duration=Sum("duration_digits"),
         total_first_token=Sum("first_token_digits"),
+        # Most hours have none, and taking objects apart is dear in SQL: they are added up here.
+        all_failures=JSONBAgg("failures", filter=~Q(failures={}), default=Value([], JSONField())),
     )
     found = list(rows[: MAX_POINTS + 1])
     if len(found) > MAX_POINTS:
@@ -162,17 +166,11 @@ def _sums(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> list[
     return found
 
 
-def _failures(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> "QuerySet[UsageHour, dict[str, Any]]":
-    """Most hours have none and the others much the same: how many have which is quicker than taking each apart."""
-    return _grouped(hours.exclude(failures={}), span, column, "failures").annotate(hours=Count("id"))
-
-
-def _grouped(
-    hours: "QuerySet[UsageHour]", span: Span, column: str | None, *more: str
-) -> "QuerySet[UsageHour, dict[str, Any]]":
-    at = Trunc("hour", span.bucket, output_field=DateTimeField(), tzinfo=UTC)
-    rows: QuerySet[UsageHour, dict[str, Any]] = hours.annotate(at=at).values("at", *([column] if column else []), *more)
-    return rows.order_by()
+def _add_up(failures: list[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in failures:
+        total.update(each)
+    return dict(total)
 
 
 def _total(points: dict[datetime, Sums]) -> Sums:

@@ -112,7 +112,7 @@ def _represent_key(found: usage.OfKey) -> dict[str, Any]:
 def represent_series(
     organization_id: uuid.UUID, span: timeseries.Span, group_by: str, series: list[timeseries.Series]
 ) -> dict[str, Any]:
-    starts = list(span.starts())
+    starts = [(at, clock.rfc3339(at)) for at in span.starts()]
     keys = _keys(organization_id, series) if group_by == "key" else {}
 
     def label(group: Any) -> dict[str, Any]:
@@ -132,8 +132,7 @@ def represent_series(
                 **label(each.group),
                 "totals": _sums(each.totals),
                 "points": [
-                    {"at": clock.rfc3339(at), **(_sums(each.points[at]) if at in each.points else _NOTHING)}
-                    for at in starts
+                    {"at": text, **(_sums(each.points[at]) if at in each.points else _NOTHING)} for at, text in starts
                 ],
             }
             for each in series

@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from django.db.models import DecimalField, GeneratedField
@@ -82,9 +83,9 @@ def test_a_row_that_is_corrected_keeps_its_number_right():
     usage_events.write(usage_events.reaped(event))
     usage_events.write(event, late=True)
     (row,) = UsageHour.objects.filter(requests__gt=0)
-    assert usage_events.trimmed(timeseries.histogram_of(int(row.duration_digits))) == row.duration_histogram
+    assert usage_events.trimmed(timeseries.histogram_of(row.duration_digits)) == row.duration_histogram
 
 
 def test_no_histogram_is_no_quantiles():
-    assert timeseries.histogram_of(0) == [0]
-    assert timeseries.Sums().quantiles(0) is None
+    assert timeseries.histogram_of(Decimal(0)) == [0]
+    assert timeseries.Sums().quantiles(Decimal(0)) is None
