@@ -314,6 +314,8 @@ class Spool:
                 self._unsent -= cut.ends
             if self._folder is not None:
                 self._remove(self._folder, cut.segments)
+            if not self._waiting and not self._carry:
+                self.is_failing = False  # nothing is left that the disk refused
             self._retry.set()
 
     def _remove(self, folder: Folder, segments: list[Segment]) -> None:

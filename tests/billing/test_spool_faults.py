@@ -224,6 +224,7 @@ class Model:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 @example([("begin",), ("begin",), ("end", 0), ("replay until away", 0), ("end", 0), ("replay",), ("crash",)])
+@example([("begin",), ("disk is full", True), ("end", 0), ("replay",)])
 @example(
     [("begin",), ("flush",), ("disk is full", True), ("end", 0), ("replay until away", 0), ("begin",), ("replay",)]
 )
