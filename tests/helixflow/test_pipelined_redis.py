@@ -1,15 +1,22 @@
 """Scripts over one pipelined connection: a server that hangs, lies, goes and comes back, and a loop that is late."""
 
 import asyncio
+import ipaddress
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import hiredis
 import pytest
 import redis
 import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from helixflow.lib import pipelined_redis
 from tests.cluster import running_server
@@ -19,7 +26,7 @@ LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_
 
 
 @asynccontextmanager
-async def fake_server(answer: Callable[[list[bytes]], Awaitable[bytes]]):
+async def fake_server(answer: Callable[[list[bytes]], Awaitable[bytes]], tls: ssl.SSLContext | None = None):
     """Greets as Redis does; ``answer`` says the rest, and b"" says nothing."""
 
     async def serve(reader, writer):
@@ -30,7 +37,7 @@ async def fake_server(answer: Callable[[list[bytes]], Awaitable[bytes]]):
                 writer.write(b"$9\r\nrun_id:ab\r\n" if command[0] == b"INFO" else await answer(command))
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     try:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
     finally:
@@ -144,6 +151,38 @@ def test_the_node_of_a_cluster_is_not_taken_for_a_server_of_its_own(settings):
 
     with pytest.raises(redis.ConnectionError, match=r"redis\+cluster://"):
         asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Of 127.0.0.1, by itself. The file has the key too."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    made = builder.add_extension(addresses, critical=False).sign(key, hashes.SHA256())
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(made.public_bytes(Encoding.PEM) + private)
+    return path
+
+
+@LOOPS
+def test_tls_trusts_the_authority_that_is_named_and_no_other(settings, certificate, new_loop):
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+
+    async def run(query):
+        async with fake_server(always(b":1\r\n"), tls) as url:
+            settings.REDIS_URL = f"{url.replace('redis://', 'rediss://')}{query}"
+            return await pipelined_redis.Script(ECHO).run(("k",))
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(run(f"?ssl_ca_certs={certificate}")) == 1
+    with asyncio.Runner(loop_factory=new_loop) as runner, pytest.raises(redis.ConnectionError, match="certificate"):
+        runner.run(run(""))
 
 
 def test_what_is_not_redis_is_a_connection_error(settings):
