@@ -107,6 +107,8 @@ class HourSums(msgspec.Struct):
         self.units += times * record.units
         if record.error_code:
             self.failures[record.error_code] = self.failures.get(record.error_code, 0) + times
+            if not self.failures[record.error_code]:
+                del self.failures[record.error_code]
         self.prompt_tokens += times * record.prompt_tokens
         self.cached_tokens += times * record.cached_input_tokens
         self.completion_tokens += times * record.completion_tokens
