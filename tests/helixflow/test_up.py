@@ -19,6 +19,12 @@ CHILDREN = [
     *("postgres ", "valkey-server", "embedded_model"),
     *("manage.py web", "manage.py meter", "helixflow worker", "helixflow beat"),
 ]
+RECORDED = """
+from billing.models import UsageRecord
+from helixflow.lib import ids
+records = UsageRecord.objects.filter(id=ids.parse_public_id(ids.REQUEST, "{request_id}"))
+print([(record.status, record.completion_tokens > 0) for record in records])
+"""
 ORGANIZATIONS = "from accounts.models import Organization as O; "
 
 
@@ -37,7 +43,7 @@ def test_it_serves_the_site_and_tells_the_address(up):
     assert f"HELIXFLOW_DATA_DIR={up.data_dir} " in up.output  # the hint is for a terminal without this environment
 
 
-def test_the_demo_key_gets_an_answer_from_the_embedded_model(up):
+def test_the_demo_key_gets_an_answer_from_the_embedded_model_and_it_is_recorded(up):
     import openai
 
     demo = json.loads((up.data_dir / "secrets" / "demo.json").read_text())
@@ -48,6 +54,8 @@ def test_the_demo_key_gets_an_answer_from_the_embedded_model(up):
     )
     assert answer.headers["X-HelixFlow-Upstream"] == "embedded/smollm2-135m-instruct"
     assert answer.parse().choices[0].message.content
+    recorded = RECORDED.format(request_id=answer.headers["X-Request-ID"])
+    wait_for(lambda: up.manage("shell", "-v0", "-c", recorded) == "[(200, True)]", what="not in the ledger")
 
 
 def test_a_mail_is_readable_in_the_log(up):
