@@ -127,8 +127,8 @@ class Exchange:
 
     __slots__ = (
         *("answering", "began", "call", "deployment", "error", "finished", "first_token_ms", "gateway", "gone"),
-        *("headers", "model", "organization_id", "receive", "request", "request_id", "scope", "send", "started"),
-        *("status", "task", "verdict"),
+        *("headers", "model", "organization_id", "public_id", "receive", "request", "request_id", "scope", "send"),
+        *("started", "status", "task", "verdict"),
     )
 
     def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,6 +138,7 @@ class Exchange:
         self.send = send
         self.began = time.monotonic()
         self.request_id = ids.uuid7()
+        self.public_id = ids.public_id(ids.REQUEST, self.request_id)
         self.headers: Headers = [(b"x-request-id", self.public_id.encode())]
         self.started = False  # the head of the answer has been sent
         self.finished = False  # so has its end
@@ -154,10 +155,6 @@ class Exchange:
         self.first_token_ms: float | None = None
         self.status = 200
         self.error = ""
-
-    @property
-    def public_id(self) -> str:
-        return ids.public_id(ids.REQUEST, self.request_id)
 
     async def run(self) -> None:
         log.request_id.set(self.public_id)
@@ -177,6 +174,7 @@ class Exchange:
             metrics.in_flight(-1)
             if self.verdict is not None:
                 self._settle(self.verdict)
+            self.call = None  # it refers to this: a request must not be left to the garbage collector
 
     async def _answer(self) -> None:
         if self.scope["method"] != "POST":
@@ -247,7 +245,7 @@ class Exchange:
     async def _relay(self, request: schemas.ChatRequest, model: catalogue.Model) -> None:
         client = self.gateway.client
         assert client is not None  # noqa: S101  # started before any request
-        completion_id = ids.public_id(ids.COMPLETION, self.request_id)  # a request and its completion share one
+        completion_id = ids.COMPLETION + self.public_id.removeprefix(ids.REQUEST)  # the two share one
         call = self.call = relay.Call(request, completion_id, int(time.time()), client, self._touch)
         self.task = asyncio.current_task()
         watcher = asyncio.create_task(self._watch())

@@ -1,0 +1,23 @@
+"""What a request leaves in memory: at thousands a second, finding it would cost the collector a tenth of the time."""
+
+import gc
+import time
+
+import pytest
+
+from inference.gateway import Exchange
+
+
+@pytest.mark.parametrize("options", [{}, {"stream": True}, {"model": "unknown"}])
+def test_a_request_is_gone_without_the_garbage_collector(plane, deployment, token, options):
+    plane.chat(token)
+    gc.collect()
+    gc.disable()
+    try:
+        plane.chat(token, **options).close()
+        deadline = time.monotonic() + 5
+        while left := [each for each in gc.get_objects() if type(each) is Exchange]:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.01)
+    finally:
+        gc.enable()
