@@ -73,7 +73,7 @@ def represent(record: UsageRecord, keys: Keys) -> dict[str, Any]:
     return {
         "id": record.public_id,
         "object": "request",
-        "completion_id": ids.public_id(ids.COMPLETION, record.id) if record.status < 400 else None,
+        "completion_id": ids.public_id(ids.COMPLETION, record.id) if record.units else None,
         "started_at": clock.rfc3339(record.started_at),
         "api_key": name_key(record.api_key_id, keys.get(record.api_key_id)),
         "user_id": ids.public_id(ids.USER, record.user_id) if record.user_id else None,
