@@ -270,5 +270,6 @@ def test_without_both_it_says_so(key, monkeypatch):
     redis_is_down(monkeypatch)
     with pytest.raises(CommandError) as neither:
         show(public_id)
+    assert neither.value.returncode == 2  # 1 would say that they differ
     assert "PostgreSQL does not answer" in str(neither.value)
     assert "Redis does not answer" in str(neither.value)

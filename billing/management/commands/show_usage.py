@@ -19,7 +19,7 @@ from billing.balance import Balance, Line
 from helixflow.lib import ids, redis
 
 DIFFERENT: Final = 1
-INCOMPLETE: Final = 2  # Redis or PostgreSQL could not be asked
+UNKNOWN: Final = 2  # no such organization, or Redis or PostgreSQL could not be asked
 MOST_FOUND: Final = 10
 WIDTH: Final = 34
 COLUMNS: Final = ("Redis", "ledger", "stream", "under way", "difference", "Redis", "ledger")
@@ -28,7 +28,7 @@ COLUMNS: Final = ("Redis", "ledger", "stream", "under way", "difference", "Redis
 class Command(BaseCommand):
     help = (
         "Show an organization's live counters (Redis) beside its ledger (PostgreSQL). "
-        "Ends with 1 if they differ, with 2 if one of the two does not answer."
+        "Ends with 1 if they differ, with 2 if that can't be known."
     )
     requires_system_checks = ()
 
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         else:
             self.stdout.write("\n".join(_page(organization_id, found, problems)))
         if problems:
-            sys.exit(INCOMPLETE)
+            sys.exit(UNKNOWN)
         if found.differs:
             sys.exit(DIFFERENT)
 
@@ -64,15 +64,13 @@ def _find(text: str) -> tuple[uuid.UUID, list[str]]:
             cursor.execute("SET statement_timeout TO '10s'")
         if known is not None:
             if not Organization.objects.filter(id=known).exists():
-                raise CommandError(f"There is no organization {text}.")
+                raise _unknown(f"There is no organization {text}.")
             return known, []
         return _search(text).id, []
     except DatabaseError as error:
         problem = f"PostgreSQL does not answer: {_first_line(error)}"
         if known is None:
-            raise CommandError(
-                f"{problem}\nGive the organization's id (org-… or UUID) to see what Redis has."
-            ) from None
+            raise _unknown(problem, "Give the organization's id (org-… or UUID) to see what Redis has.") from None
         return known, [problem]
 
 
@@ -95,10 +93,10 @@ def _search(text: str) -> Organization:
         if len(found) == 1:
             return found[0]
         if found:
-            lines = "\n".join(f"  {each.public_id}  {each.name}" for each in found[:MOST_FOUND])
-            more = "\n  … and more" if len(found) > MOST_FOUND else ""
-            raise CommandError(f"Several organizations match; give one's id:\n{lines}{more}")
-    raise CommandError(f"There is no organization with the id, name or member {text!r}.")
+            lines = [f"  {each.public_id}  {each.name}" for each in found[:MOST_FOUND]]
+            lines += ["  … and more"] if len(found) > MOST_FOUND else []
+            raise _unknown("Several organizations match; give one's id:", *lines)
+    raise _unknown(f"There is no organization with the id, name or member {text!r}.")
 
 
 def _balance(organization_id: uuid.UUID, month: int | None, problems: list[str]) -> tuple[Balance, list[str]]:
@@ -114,11 +112,15 @@ def _balance(organization_id: uuid.UUID, month: int | None, problems: list[str])
             try:
                 return balance.of_ledger(organization_id, month), problems
             except DatabaseError as second:
-                raise CommandError(f"{problems[0]}\nPostgreSQL does not answer: {_first_line(second)}") from None
+                raise _unknown(problems[0], f"PostgreSQL does not answer: {_first_line(second)}") from None
     try:
         return balance.of_redis(organization_id, month), problems
     except redis.RedisError as error:
-        raise CommandError(f"{problems[0]}\nRedis does not answer: {_first_line(error)}") from None
+        raise _unknown(problems[0], f"Redis does not answer: {_first_line(error)}") from None
+
+
+def _unknown(*lines: str) -> CommandError:
+    return CommandError("\n".join(lines), returncode=UNKNOWN)
 
 
 def _page(organization_id: uuid.UUID, found: Balance, problems: list[str]) -> list[str]:
