@@ -14,6 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -49,12 +50,15 @@ def main() -> int:
 
 
 def run(processes: Processes, folder: Path, options: argparse.Namespace) -> None:
+    postgresql = embedded.postgresql(folder / "data", port=embedded.free_port())
+    valkey = embedded.valkey(folder / "data", port=embedded.free_port())
+    servers = [start(processes, each) for each in (postgresql, valkey)]
     os.environ.update(
         HELIXFLOW_ENV="development",
         HELIXFLOW_DATA_DIR=str(folder / "data"),
         DJANGO_SETTINGS_MODULE="helixflow.settings",
-        DATABASE_URL=service(processes, embedded.postgresql(folder / "data", port=embedded.free_port())),
-        REDIS_URL=service(processes, embedded.valkey(folder / "data", port=embedded.free_port())),
+        DATABASE_URL=postgresql.url,
+        REDIS_URL=valkey.url,
     )
     manage(dict(os.environ), "migrate", "--verbosity", "0")
     import django
@@ -66,19 +70,21 @@ def run(processes: Processes, folder: Path, options: argparse.Namespace) -> None
     )
     fill(options)
     command = [sys.executable, str(ROOT / "manage.py"), "meter"]
-    started = [processes.start(command) for _ in range(options.meters)]
-    taken, seconds = drain(options.events)
+    meters = [processes.start(command).pid for _ in range(options.meters)]
+    groups = {"meters": meters, "PostgreSQL and Valkey": servers}
+    found = drain(options.events, groups)
     verify(options.events)
-    cpu = cpu_seconds([process.pid for process in started])
-    print(f"{options.meters} meter(s): {taken / seconds:,.0f} events/s ({taken:,} in {seconds:.1f} s)")
-    print(f"CPU of the meters: {cpu / options.events * 1e6:.0f} µs an event")
+    print(f"{options.meters} meter(s): {found.events / found.seconds:,.0f} events/s")
+    for name, seconds in found.cpu_s.items():
+        print(f"  {name:<24} {seconds / found.events * 1e6:>5.0f} µs of CPU an event")
+    print(f"  load of the machine      {os.getloadavg()[0]:>5.1f} on {os.cpu_count()} cores")
 
 
-def service(processes: Processes, wanted: embedded.Service) -> str:
-    wanted.prepare()
-    process = processes.start(wanted.command, stop=wanted.stop_signal, **wanted.identity)
-    embedded.wait_until_ready(wanted, process)
-    return wanted.url
+def start(processes: Processes, service: embedded.Service) -> int:
+    service.prepare()
+    process = processes.start(service.command, stop=service.stop_signal, **service.identity)
+    embedded.wait_until_ready(service, process)
+    return process.pid
 
 
 def price_models() -> None:
@@ -140,17 +146,29 @@ def made_up(options: argparse.Namespace) -> Iterator[Any]:
         )
 
 
-def drain(total: int) -> tuple[int, float]:
-    """How many events were taken in how many seconds, from the first batch that was seen to be gone."""
+@dataclass(frozen=True)
+class Drained:
+    events: int
+    seconds: float
+    cpu_s: dict[str, float]
+
+
+def drain(total: int, groups: dict[str, list[int]]) -> Drained:
+    """From the first batch that was seen to be gone to the last."""
     deadline = time.monotonic() + GIVE_UP_S
-    began, at_first = 0.0, total
-    while left := backlog():
-        if left < total and not began:
-            began, at_first = time.monotonic(), left
-        if time.monotonic() > deadline:
-            raise BenchError(f"{left:,} events were left after {GIVE_UP_S} s")
-        time.sleep(0.02)
-    return at_first, time.monotonic() - began
+    while (first := backlog()) == total:
+        _wait(deadline)
+    began, before = time.monotonic(), cpu_seconds(groups)
+    while backlog():
+        _wait(deadline)
+    spent = {name: seconds - before[name] for name, seconds in cpu_seconds(groups).items()}
+    return Drained(first, time.monotonic() - began, spent)
+
+
+def _wait(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise BenchError(f"The streams were not empty after {GIVE_UP_S} s")
+    time.sleep(0.02)
 
 
 def backlog() -> int:
@@ -175,13 +193,18 @@ def verify(total: int) -> None:
         raise BenchError(f"{total:,} events became {found}")
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    """User and system time of processes that still run."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(groups: dict[str, list[int]]) -> dict[str, float]:
+    """User and system time of processes and their children."""
+    found = dict.fromkeys(groups, 0.0)
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for name, pids in groups.items():
+            if int(stat.parent.name) in pids or int(fields[1]) in pids:
+                found[name] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 if __name__ == "__main__":
