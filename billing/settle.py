@@ -93,7 +93,7 @@ class Settler:
         with suppress(redis.RedisError):
             await self._send_refusals()
         await self._replay()
-        await self.spool.flush()
+        await asyncio.to_thread(self.spool.close)
         with suppress(redis.RedisError):
             await _end.run((heartbeat_key(self.process),))
 
