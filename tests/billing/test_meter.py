@@ -262,7 +262,7 @@ def test_a_flushed_redis_gets_its_groups_again():
     with running(Meter()):
         send(usage())
         wait_for(lambda: UsageRecord.objects.count() == 1)
-        redis.sync_client().flushall()
+        redis.sync_client().flushdb()
         send(usage())
         wait_for(lambda: UsageRecord.objects.count() == 2)
 

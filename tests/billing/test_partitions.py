@@ -10,13 +10,14 @@ from django.db import connection
 
 from billing import partitions
 from billing.models import UsageHour, UsageRecord
-from tests.billing.usage_events import usage, write
+from tests.billing.usage_events import drop_partitions, usage, write
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def _today():
+def _today(db):
+    drop_partitions()
     with time_machine.travel(NOW, tick=True):
         yield
 
@@ -106,15 +107,12 @@ def test_two_at_once_make_each_partition_once():
             connection.close()
 
     threads = [threading.Thread(target=run) for _ in range(4)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        assert sorted(made) == sorted(set(made))
-        assert len(partitions.known()) == 4
-    finally:
-        partitions.drop_before(date(2999, 1, 1))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(made) == sorted(set(made))
+    assert len(partitions.known()) == 4
 
 
 def keep(months, *options, **streams):

@@ -12,7 +12,7 @@ from django.db import connection
 from billing import partitions, recount, redis_keys
 from billing.models import UsageHour, UsageMonth, UsageRecord
 from helixflow.lib import ids, redis
-from tests.billing.usage_events import random_usage, reaped, sums, usage, write
+from tests.billing.usage_events import drop_partitions, random_usage, reaped, sums, usage, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,11 +33,11 @@ def some():
     return given
 
 
-@pytest.fixture
-def _partitioned():
-    partitions.ensure()
+@pytest.fixture(autouse=True)
+def _unpartitioned(transactional_db):
+    drop_partitions()
     yield
-    partitions.drop_before(date(2999, 1, 1))
+    drop_partitions()
 
 
 def rebuild(*options):
@@ -120,8 +120,8 @@ def test_a_month_counts_what_was_begun_before_it_by_the_gateway_s_clock():
     rebuild("--from", "2026-11-05")
 
 
-@pytest.mark.usefixtures("_partitioned")
 def test_sums_of_dropped_records_are_never_touched(some):
+    partitions.ensure()
     write(usage())
     partitions.drop_before(date(2026, 11, 1))
     assert UsageRecord.objects.exists()

@@ -2,11 +2,11 @@
 
 import random
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from billing import events, ledger, rollups
+from billing import events, ledger, partitions, rollups
 from billing.models import UsageHour, UsageMonth, UsageRecord
 from billing.prices import Cost, PriceBook
 from helixflow.lib import ids
@@ -113,6 +113,11 @@ def sums():
         for row in UsageMonth.objects.all()
     }
     return hours, months
+
+
+def drop_partitions():
+    """All but the default. Tests that commit leave theirs behind: truncating keeps tables."""
+    partitions.drop_before(date(2999, 1, 1))
 
 
 def trimmed(histogram):
