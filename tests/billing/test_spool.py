@@ -110,6 +110,21 @@ def test_a_replay_that_is_cancelled_loses_nothing(start_spool):
     asyncio.run(scenario())
 
 
+def test_what_is_being_sent_is_on_disk(start_spool, spool_directory):
+    async def scenario():
+        process = start_spool()
+        requests = [end(process) for _ in range(100)]
+
+        async def send(batch):
+            (segment,) = spool_directory.rglob("*.log")
+            content = segment.read_text()
+            assert all(str(request) in content for request in requests)
+
+        assert await process.replay(send) == 100
+
+    asyncio.run(scenario())
+
+
 def test_lines_written_during_a_replay_are_kept(start_spool):
     async def scenario():
         process, late = start_spool(), []
@@ -240,7 +255,7 @@ def test_flush_waits_for_the_disk_and_callers_do_not(start_spool, disk):
     asyncio.run(scenario())
 
 
-def test_a_full_disk_is_survived_in_memory_and_written_later(start_spool, disk, caplog):
+def test_a_full_disk_is_survived_in_memory_and_written_later(start_spool, spool_directory, disk, caplog):
     async def scenario():
         process = start_spool()
         requests = [end(process) for _ in range(10)]
@@ -250,7 +265,9 @@ def test_a_full_disk_is_survived_in_memory_and_written_later(start_spool, disk, 
         assert not await process.flush()
         assert not await process.flush()
         assert process.is_failing
-        assert process.pending_lines == 20
+        with process._visit():  # the writer, which takes lines out and puts them back, stays away
+            assert process.pending_lines == 20
+        assert len(list(spool_directory.rglob("*.log"))) == 1  # no empty one for each try
         assert caplog.text.count("cannot be written") == 1
         disk.full = False
         await until(lambda: not process.is_failing)
@@ -301,6 +318,34 @@ def test_redis_returns_before_the_disk_does(start_spool, disk):
     assert set(adopted(start_spool())) == {(request, FAILED) for request in begun}
 
 
+def test_the_writer_keeps_the_order_when_the_disk_returns_during_a_replay(start_spool, disk):
+    """What the replay holds comes first: a begin that was written after its end would look like one without."""
+
+    async def scenario():
+        process = start_spool()
+        disk.full = "entirely"
+        request = begin(process)
+        end(process)
+
+        async def send(batch):
+            disk.full = False
+            end(process, request)
+            for _ in range(30):  # the writer has its chance
+                await asyncio.sleep(0.001)
+            raise Away
+
+        with pytest.raises(Away):
+            await process.replay(send)
+        assert await process.flush()
+        crash(process)
+        return request
+
+    request = asyncio.run(scenario())
+    taken = adopted(start_spool())
+    assert (request, ANSWERED) in taken
+    assert (request, FAILED) not in taken
+
+
 def test_replays_against_a_full_disk_do_not_pile_up_lines(start_spool, disk):
     async def scenario():
         process = start_spool()
@@ -325,7 +370,7 @@ def test_memory_is_bounded_and_what_is_dropped_is_told(start_spool, disk, monkey
         on_disk = begin(process)
         await process.flush()
         disk.full = "entirely"
-        with process._visit():  # the writer, which takes lines out and puts them back, stays away
+        with process._visit():
             begun = [begin(process) for _ in range(60)]
             assert process.dropped_lines == 10  # half of the room is kept for ends
             for request in begun:

@@ -82,20 +82,35 @@ def test_a_spool_made_before_a_fork_is_each_process_s_own(start_spool, spool_dir
     assert set(adopted(start_spool())) == {(uuid.UUID(int=1), FAILED), (uuid.UUID(int=2), FAILED)}
 
 
-async def _outage(process, redis, disk):
-    """Four requests and two replays. Gives what is known to be on disk when it ends, or the disk does."""
+async def _replay_in_vain(process):
+    """Cancelled while Redis hangs, so that the next one begins again, with more segments than one."""
+    asked = asyncio.Event()
+
+    async def hang(batch):
+        asked.set()
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(process.replay(hang)), asyncio.create_task(asked.wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def _outage(process, redis):
+    """Some requests and replays. Gives what is known to be on disk when it ends, or the disk does."""
     safe = set()
-    first, second, third = (begin(process) for _ in range(3))
-    end(process, first)
-    if await process.flush():
-        safe |= {first, second, third}
-    for ended in (second, third):
-        with suppress(Away):
-            await process.replay(redis)
+    requests = [begin(process) for _ in range(4)]
+    for number, ended in enumerate(requests):
         end(process, ended)
         begun = begin(process)
         if await process.flush():
-            safe |= {begun}
+            safe |= {*requests, begun}
+        if number == 1:
+            await _replay_in_vain(process)
+        else:
+            with suppress(Away):
+                await process.replay(redis)
     return safe
 
 
@@ -108,7 +123,7 @@ def test_a_death_between_any_two_changes_on_disk_is_survived(spool_directory, mo
             disk.lasts = lasts
             process = Spool(spool_directory, "one")
             redis.is_away = lambda: disk.lasts < 0  # the dead send nothing
-            safe = await _outage(process, redis, disk)
+            safe = await _outage(process, redis)
             crash(process)
             redis.is_away = lambda: False
         other = Spool(spool_directory, "other")
