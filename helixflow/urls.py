@@ -28,6 +28,7 @@ urlpatterns = [
     path("", include("accounts.urls")),
     path("", include("accounts.api_key_views")),
     path("", include("accounts.organization_views")),
+    path("", include("billing.views")),
     path("v1/", include("accounts.api.urls")),
     path("v1/", include("billing.api.urls")),
     path("v1/", include("inference.api")),

@@ -4,6 +4,7 @@ The ``page`` fixture fails a test on any console error, violations of the Conten
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,8 @@ from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
 from accounts import api_keys
-from accounts.models import User
+from accounts.models import ApiKey, User
+from billing import key_limits, subscriptions
 from billing.seeds import seed_plans
 from tests import factories
 
@@ -22,7 +24,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 AXE = (Path(__file__).parents[1] / "vendor" / "axe.min.js").read_text()
 PUBLIC = ("/", "/docs", "/docs/api", "/status", "/support", "/login", "/signup", "/password/forgot")
-PRIVATE = ("/dashboard", "/dashboard/models", "/dashboard/api-keys", "/dashboard/api-keys/new", "/dashboard/profile")
+PRIVATE = (
+    "/dashboard",
+    "/dashboard/models",
+    "/dashboard/plan",
+    "/dashboard/api-keys",
+    "/dashboard/api-keys/new",
+    "/dashboard/api-keys/{key}",
+    "/dashboard/api-keys/{key}/limits",
+    "/dashboard/profile",
+)
 
 FIND_VIOLATIONS = """async () => {
   const found = await axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] });
@@ -49,13 +60,24 @@ def user(live_server: Any) -> User:
     user = factories.user("ada")
     organization = factories.organization(owner=user)
     for name in ("Website", "Nightly evaluation"):
-        api_keys.create(organization=organization, user=user, name=name, environment="production")
+        key, _ = api_keys.create(organization=organization, user=user, name=name, environment="production")
+    subscriptions.set_caps(organization=organization, user=user, monthly_budget=Decimal(25), max_parallel=8)
+    key_limits.set_limits(
+        key=key, user=user, requests_per_minute=1_000, requests_per_month=500, monthly_budget=Decimal(5)
+    )
     return user
 
 
 @pytest.fixture
 def site(live_server: Any, user: User) -> str:
     return str(live_server.url)
+
+
+def paths(signed_in: bool) -> list[str]:
+    if not signed_in:
+        return list(PUBLIC)
+    key = ApiKey.objects.get(name="Nightly evaluation")
+    return [path.format(key=key.public_id) for path in PRIVATE]
 
 
 def sign_in(context: BrowserContext, user: User, site: str) -> None:
@@ -81,7 +103,7 @@ def test_axe_finds_nothing_serious(
         sign_in(context, user, site)
     page.emulate_media(color_scheme=theme, reduced_motion="reduce")
     found = {}
-    for path in PRIVATE if signed_in else PUBLIC:
+    for path in paths(signed_in):
         page.goto(site + path)
         page.evaluate(AXE)
         found[path] = page.evaluate(FIND_VIOLATIONS)
@@ -108,7 +130,7 @@ def test_nothing_is_asked_of_other_hosts(
         asked.add(request.url)
 
     page.on("request", note)
-    for path in PRIVATE if signed_in else PUBLIC:
+    for path in paths(signed_in):
         page.goto(site + path)
         page.wait_for_load_state("networkidle")
     assert {url for url in asked if not url.startswith(f"{site}/") and urlsplit(url).scheme != "data"} == set()
@@ -122,7 +144,7 @@ def test_a_phone_never_scrolls_sideways_and_has_room_for_fingers(
         sign_in(phone, user, site)
     page = phone.new_page()
     wide, small = [], {}
-    for path in PRIVATE if signed_in else PUBLIC:
+    for path in paths(signed_in):
         page.goto(site + path)
         if page.evaluate("document.documentElement.scrollWidth") > 390:
             wide.append(path)
@@ -198,6 +220,23 @@ def test_everything_can_be_read_without_javascript(browser: Browser, site: str, 
     page.get_by_role("button", name="Log out").click()
     page.goto(f"{site}/dashboard")
     assert urlsplit(page.url).path == "/login"
+    context.close()
+
+
+def test_limits_are_set_without_javascript(browser: Browser, site: str, user: User) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    sign_in(context, user, site)
+    page = context.new_page()
+    key = ApiKey.objects.get(name="Website")
+    page.goto(f"{site}/dashboard/api-keys/{key.public_id}")
+    per_minute = page.get_by_role("textbox", name="Requests per minute")
+    per_minute.fill("12 or so")
+    page.get_by_role("button", name="Save limits").click()
+    expect(page.get_by_text("Enter a whole number")).to_be_visible()
+    per_minute.fill("12")
+    page.get_by_role("button", name="Save limits").click()
+    expect(page.get_by_text("The limits of “Website” are saved.")).to_be_visible()
+    expect(per_minute).to_have_value("12")
     context.close()
 
 

@@ -1,0 +1,447 @@
+"""/dashboard/plan, the limits on a key's page, and the form of them."""
+
+import re
+import time
+from decimal import Decimal
+from html import unescape
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from redis import RedisError
+
+from accounts import api_keys
+from accounts.models import ApiKey, Role
+from billing import key_limits, live, months, standing, subscriptions, views
+from billing.models import KeyLimits, Plan, Subscription, SubscriptionChange, UsageHour, UsageMonth
+from billing.seeds import seed_plans
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+PLAN = "/dashboard/plan"
+CAPS = {"monthly_budget": "25", "max_parallel": "8"}
+LIMITS = {"requests_per_minute": "5", "requests_per_month": "500", "monthly_budget": "12.50"}
+NO_LIMITS = dict.fromkeys(LIMITS, "")
+SET = (5, 500, Decimal("12.50"))
+
+
+@pytest.fixture(autouse=True)
+def _plans(db):
+    seed_plans()
+
+
+@pytest.fixture
+def key(organization, owner) -> ApiKey:
+    return api_keys.create(organization=organization, user=owner, name="CI")[0]
+
+
+@pytest.fixture
+def url(key) -> str:
+    return f"/dashboard/api-keys/{key.public_id}/limits"
+
+
+def signed_in(user) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def text_of(response) -> str:
+    assert response.status_code == 200
+    main = response.content.decode().split("<main")[1]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", main)).split())
+
+
+def use(key, *, units=0, cost="0", prompt=0, completion=0):
+    """As the meter writes it, of this month."""
+    now, rows = timezone.now(), {"organization_id": key.organization_id, "api_key_id": key.id}
+    UsageMonth.objects.create(month=months.first_day(months.of(time.time())), units=units, cost=cost, **rows)
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    UsageHour.objects.create(hour=hour, prompt_tokens=prompt, completion_tokens=completion, **rows)
+
+
+def limits_of(key) -> tuple[int | Decimal | None, ...]:
+    limits = key_limits.of(key)
+    return limits.requests_per_minute, limits.requests_per_month, limits.monthly_budget
+
+
+def redis_is_away(monkeypatch):
+    def away(organization_id):
+        raise RedisError
+
+    monkeypatch.setattr(live, "read", away)
+
+
+# The plan
+
+
+def test_the_plan_is_shown_to_owner_and_member(owner, member, organization):
+    for user in (owner, member):
+        text = text_of(signed_in(user).get(PLAN))
+        assert "Starter" in text
+        assert "0 of 10,000" in text
+        assert "Requests per minute 100" in text
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_the_plan_requires_a_login(client, method):
+    response = getattr(client, method)(PLAN)
+    assert response.status_code == 302
+    assert response["Location"] == f"/login?next={PLAN}"
+
+
+def test_the_plan_is_in_the_navigation(owner, organization):
+    page = signed_in(owner).get(PLAN).content.decode()
+    assert re.search(rf'<a [^>]*href="{PLAN}"[^>]*aria-current="page"', page)
+
+
+def test_it_shows_what_was_used_beside_limits_and_budget(owner, organization, key):
+    subscriptions.change(
+        organization=organization,
+        plan=Plan.objects.get(slug="pro"),
+        user=None,
+        monthly_budget=Decimal(20),
+        max_parallel=16,
+    )
+    use(key, units=1234, cost="5.678", prompt=40_000, completion=2_000)
+    text = text_of(signed_in(owner).get(PLAN))
+    assert "1,234 of 100,000" in text
+    assert "5.68 of 20.00 USD" in text
+    assert "Tokens 42,000" in text
+    assert "of 16 requests at once" in text
+    assert "used up" not in text
+    assert "is spent" not in text
+
+
+def test_it_says_when_requests_or_budget_are_spent(owner, organization, key):
+    subscriptions.set_caps(organization=organization, user=owner, monthly_budget=Decimal(5))
+    use(key, units=10_000, cost="5")
+    text = text_of(signed_in(owner).get(PLAN))
+    assert "This month's requests are used up" in text
+    assert "This month's budget is spent" in text
+
+
+def test_it_lists_keys_by_use_with_their_own_limits(owner, organization, key):
+    newer, _ = api_keys.create(organization=organization, user=owner, name="Rarely used")
+    use(key, units=70, cost="0.00001234")
+    key_limits.set_limits(
+        key=newer, user=owner, requests_per_minute=7, requests_per_month=None, monthly_budget=Decimal("2.5")
+    )
+    page = signed_in(owner).get(PLAN)
+    rows = page.content.decode().split("This month by key")[-1].split("<tr>")
+    assert [re.findall(r'href="([^"]+)"', row) for row in rows[2:4]] == [
+        [f"/dashboard/api-keys/{key.public_id}"],
+        [f"/dashboard/api-keys/{newer.public_id}"],
+    ]
+    assert "0.000012<" in rows[2]
+    assert "None" in rows[2]
+    assert "7 requests a minute" in rows[3]
+    assert "2.50 USD a month" in rows[3]
+    assert "requests a month" not in rows[3]
+
+
+def test_a_long_list_of_keys_ends_with_how_many_more_there_are(owner, organization, monkeypatch):
+    monkeypatch.setattr(views, "KEYS", 2)
+    for n in range(5):
+        api_keys.create(organization=organization, user=owner, name=f"key-number-{n}")
+    text = text_of(signed_in(owner).get(PLAN))
+    assert len(re.findall(r"key-number-\d", text)) == 2
+    assert "The other 3" in text
+
+
+def test_without_redis_the_numbers_are_the_ledger_s(owner, organization, key, monkeypatch):
+    use(key, units=321)
+    redis_is_away(monkeypatch)
+    text = text_of(signed_in(owner).get(PLAN))
+    assert "321 of 10,000" in text
+    assert "counters can't be read" in text
+    assert "This minute" not in text
+
+
+def test_with_redis_nothing_is_said_of_it(owner, organization):
+    text = text_of(signed_in(owner).get(PLAN))
+    assert "counters can't be read" not in text
+    assert "This minute 0" in text
+
+
+def test_an_organization_sees_its_own_only(outsider, owner, organization, key):
+    subscriptions.set_caps(organization=organization, user=owner, monthly_budget=Decimal("77.77"))
+    use(key, units=4321)
+    text = text_of(signed_in(outsider).get(PLAN))
+    assert key.hint not in text
+    assert "77.77" not in text
+    assert "0 of 10,000" in text
+
+
+def test_a_first_visit_says_what_to_do_next(owner, member, organization):
+    assert "Create key" in text_of(signed_in(owner).get(PLAN))
+    text = text_of(signed_in(member).get(PLAN))
+    assert "Ask an owner or admin" in text
+    assert "Nothing has changed" in text
+
+
+def test_it_tells_how_to_change_the_plan_and_how_far_a_budget_goes(owner, organization, settings):
+    page = signed_in(owner).get(PLAN)
+    assert f'href="mailto:{settings.SUPPORT_EMAIL}"' in page.content.decode()
+    assert "How far a budget can be overrun" in text_of(page)
+
+
+# Its caps
+
+
+@pytest.mark.parametrize("role", [Role.OWNER, Role.ADMIN])
+def test_owners_and_admins_set_caps(organization, role):
+    user = factories.user("boss", organization=organization, role=role)
+    client = signed_in(user)
+    response = client.post(PLAN, CAPS, follow=True)
+    assert response.redirect_chain == [(PLAN, 302)]
+    assert "Saved." in unescape(response.content.decode())
+    subscription = Subscription.objects.get()
+    assert (subscription.monthly_budget, subscription.max_parallel) == (Decimal(25), 8)
+    assert SubscriptionChange.objects.get().changed_by == user
+    assert 'value="25.00"' in client.get(PLAN).content.decode()
+
+
+def test_empty_lifts_a_cap(owner, organization):
+    client = signed_in(owner)
+    client.post(PLAN, CAPS)
+    client.post(PLAN, {"monthly_budget": "", "max_parallel": ""})
+    subscription = Subscription.objects.get()
+    assert (subscription.monthly_budget, subscription.max_parallel) == (None, None)
+
+
+def test_a_budget_of_zero_is_no_empty_one(owner, organization):
+    signed_in(owner).post(PLAN, {"monthly_budget": "0", "max_parallel": ""})
+    assert Subscription.objects.get().monthly_budget == 0
+    assert "is spent" in text_of(signed_in(owner).get(PLAN))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("monthly_budget", "-1"),
+        ("monthly_budget", "1,000"),
+        ("monthly_budget", "1.005"),
+        ("monthly_budget", "NaN"),
+        ("monthly_budget", "99999999999"),
+        ("monthly_budget", "plenty"),
+        ("max_parallel", "0"),
+        ("max_parallel", "-3"),
+        ("max_parallel", "1.5"),
+        ("max_parallel", "2147483648"),
+        ("max_parallel", "9" * 5000),
+        ("max_parallel", "<script>"),
+    ],
+)
+def test_a_bad_cap_comes_back_with_its_error(owner, organization, field, value):
+    response = signed_in(owner).post(PLAN, CAPS | {field: value})
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert 'role="alert"' in page
+    assert f'id="id_{field}_error"' in page
+    assert page.count("field__error") == 1
+    assert "<script>" not in page.split("<main")[1]
+    assert not Subscription.objects.exists()
+
+
+def test_a_member_reads_caps_and_why_they_cannot_be_changed(member, owner, organization):
+    subscriptions.set_caps(organization=organization, user=owner, monthly_budget=Decimal(25), max_parallel=None)
+    client = signed_in(member)
+    page = client.get(PLAN)
+    assert "<form" not in page.content.decode().split("<main")[1]
+    assert "Only owners and admins of the organization manage its plan." in text_of(page)
+    assert "25.00 USD" in text_of(page)
+    assert "No cap" in text_of(page)
+    assert client.post(PLAN, CAPS | {"monthly_budget": "1"}).status_code == 403
+    assert Subscription.objects.get().monthly_budget == 25
+
+
+def test_a_disabled_organization_looks_and_changes_nothing(owner, organization, key, url):
+    organization.disabled_at = timezone.now()
+    organization.save()
+    client = signed_in(owner)
+    for page in (PLAN, url):
+        assert "<form" not in client.get(page).content.decode().split("<main")[1]
+        assert "disabled" in text_of(client.get(page))
+    assert client.post(PLAN, CAPS).status_code == client.post(url, LIMITS).status_code == 403
+    assert not Subscription.objects.exists()
+    assert not KeyLimits.objects.exists()
+
+
+def test_the_history_tells_who_changed_what(owner, organization):
+    staff = factories.superuser("staff")
+    enterprise = Plan.objects.get(slug="enterprise")
+    subscriptions.change(
+        organization=organization, plan=enterprise, user=staff, requests_per_minute=5_000, requests_per_month=10**6
+    )
+    signed_in(owner).post(PLAN, CAPS)
+    page = signed_in(owner).get(PLAN).content.decode()
+    newest, first = page.split("Changes of the plan")[-1].split("<tr>")[2:4]
+    assert "owner@example.com" in newest
+    assert ">25.00<" in newest
+    assert "Support" in first
+    assert "staff@example.com" not in page
+    assert "1,000,000" in first
+
+
+def test_posting_caps_without_csrf_token_is_refused(owner, organization, url):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(owner)
+    assert client.post(PLAN, CAPS).status_code == client.post(url, LIMITS).status_code == 403
+    assert not Subscription.objects.exists()
+
+
+# The limits of a key
+
+
+def test_a_key_s_page_has_a_form_of_its_limits(owner, key, url):
+    page = signed_in(owner).get(f"/dashboard/api-keys/{key.public_id}")
+    assert f'action="{url}"' in page.content.decode()
+    assert "If empty, your organization's 10,000 applies." in text_of(page)
+    assert "If empty, it has none." in text_of(page)
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_limits_require_a_login(client, url, method):
+    response = getattr(client, method)(url)
+    assert response.status_code == 302
+    assert response["Location"] == f"/login?next={url}"
+
+
+@pytest.mark.parametrize("role", [Role.OWNER, Role.ADMIN])
+def test_owners_and_admins_set_limits(organization, key, url, role):
+    client = signed_in(factories.user("boss", organization=organization, role=role))
+    response = client.post(url, LIMITS, follow=True)
+    assert response.redirect_chain == [(f"/dashboard/api-keys/{key.public_id}", 302)]
+    assert "The limits of “CI” are saved." in response.content.decode()
+    assert limits_of(key) == SET
+    assert 'value="12.50"' in client.get(url).content.decode()
+
+
+def test_empty_lifts_a_limit(owner, key, url):
+    client = signed_in(owner)
+    client.post(url, LIMITS)
+    client.post(url, LIMITS | {"requests_per_month": ""})
+    assert limits_of(key) == (5, None, Decimal("12.50"))
+    client.post(url, NO_LIMITS)
+    assert not KeyLimits.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("requests_per_minute", "-1"),
+        ("requests_per_minute", "1,000"),
+        ("requests_per_month", "1.5"),
+        ("requests_per_month", "2147483648"),
+        ("monthly_budget", "-1"),
+        ("monthly_budget", "1.005"),
+        ("monthly_budget", "Infinity"),
+    ],
+)
+def test_a_bad_limit_comes_back_with_its_error(owner, key, url, field, value):
+    response = signed_in(owner).post(url, LIMITS | {field: value})
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert f'id="id_{field}_error"' in page
+    assert page.count("field__error") == 1
+    assert f'value="{value}"' in page
+    assert not KeyLimits.objects.exists()
+
+
+def test_what_was_used_stands_beside_each_limit(owner, key, url):
+    use(key, units=123, cost="1.5")
+    client = signed_in(owner)
+    text = text_of(client.get(url))
+    assert "Used this minute: 0" in text
+    assert "Used this month: 123" in text
+    assert "Used this month: 1.50 USD" in text
+    client.post(url, LIMITS)
+    text = text_of(client.get(url))
+    assert "123 of 500" in text
+    assert "1.50 of 12.50 USD" in text
+
+
+def test_a_limit_above_the_organization_s_is_said_to_have_no_effect(owner, organization, key, url):
+    subscriptions.set_caps(organization=organization, user=owner, monthly_budget=Decimal(10))
+    client = signed_in(owner)
+    client.post(url, LIMITS | {"requests_per_minute": "101", "requests_per_month": "10000"})
+    text = text_of(client.get(url))
+    assert "Requests per minute: 101 is above your organization's 100, so it has no effect." in text
+    assert "Monthly budget: 12.50 USD is above your organization's 10.00 USD, so it has no effect." in text
+    assert text.count("no effect") == 2
+    assert "0 of 100" in text
+
+
+def test_without_redis_a_key_s_limits_are_shown_all_the_same(owner, key, url, monkeypatch):
+    use(key, units=123)
+    redis_is_away(monkeypatch)
+    text = text_of(signed_in(owner).get(url))
+    assert "Used this month: 123" in text
+    assert "this minute" not in text
+
+
+def test_a_member_reads_limits_and_changes_nothing(member, owner, key, url):
+    signed_in(owner).post(url, LIMITS)
+    client = signed_in(member)
+    for page in (url, f"/dashboard/api-keys/{key.public_id}"):
+        shown = client.get(page)
+        assert "<form" not in shown.content.decode().split("<main")[1]
+        assert "Only owners and admins" in text_of(shown)
+        assert "12.50 USD" in text_of(shown)
+    assert client.post(url, NO_LIMITS).status_code == 403
+    assert limits_of(key) == SET
+
+
+def test_another_organization_s_key_has_no_page(outsider, key, url):
+    client = signed_in(outsider)
+    assert client.get(url).status_code == client.post(url, LIMITS).status_code == 404
+    assert not KeyLimits.objects.exists()
+
+
+@pytest.mark.parametrize("bad", ["x", "key_" + "0" * 22, "org-" + "0" * 22, "%00"])
+def test_odd_ids_are_404(owner, organization, bad):
+    assert signed_in(owner).get(f"/dashboard/api-keys/{bad}/limits").status_code == 404
+
+
+def test_a_revoked_key_s_limits_are_read_only(owner, key, url):
+    signed_in(owner).post(url, LIMITS)
+    api_keys.revoke(key=key, user=owner)
+    client = signed_in(owner)
+    for page in (url, f"/dashboard/api-keys/{key.public_id}"):
+        assert "<form" not in client.get(page).content.decode().split("<main")[1]
+        assert "This key is revoked" in text_of(client.get(page))
+    assert "This key is revoked" in text_of(client.post(url, NO_LIMITS))
+    assert limits_of(key) == SET
+
+
+@pytest.mark.parametrize("path", [PLAN, "/dashboard/api-keys/{id}", "/dashboard/api-keys/{id}/limits"])
+def test_script_in_a_name_is_inert(owner, organization, path):
+    key, _ = api_keys.create(organization=organization, user=owner, name="<script>alert(1)</script>")
+    page = signed_in(owner).get(path.format(id=key.public_id)).content.decode()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+@pytest.mark.parametrize("method", ["put", "delete"])
+def test_other_methods_are_405(owner, url, method):
+    assert getattr(signed_in(owner), method)(url).status_code == 405
+    assert getattr(signed_in(owner), method)(PLAN).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0"),
+        (1234567, "1,234,567"),
+        (Decimal(0), "0.00"),
+        (Decimal("1234.5"), "1,234.50"),
+        (Decimal("0.01"), "0.01"),
+        (Decimal("0.0099"), "0.0099"),
+        (Decimal("0.000000000012"), "0.000000000012"),
+        (Decimal("0.00100000"), "0.001"),
+    ],
+)
+def test_amounts_have_as_many_digits_as_it_takes(amount, text):
+    assert standing.shown(amount) == text
