@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 GRACE_S: Final = 10.0  # without a heartbeat, whose own life is 20 s: Redis may have been away for longer than that
 SCAN: Final = 1_000
+NOW: Final = "return redis.call('TIME')[1]"
 
 
 class Reaper:
@@ -34,15 +35,15 @@ class Reaper:
     def run_once(self) -> int:
         """Settles what is left behind; returns how many requests that were. Raises RedisError."""
         found = [(tag, *each) for tag in redis.SHARD_TAGS for each in self._notes(tag)]
-        dead = self._dead({note.process for *_, note in found})
+        dead, now = self._dead({note.process for *_, note in found}), self._now()
         reaped = 0
         for tag in redis.SHARD_TAGS:
             lost = [
                 (request_id, note)
                 for its_tag, request_id, note in found
-                if its_tag == tag and (note.process in dead or self._now() - note.admitted_at > note_format.LIFE_S)
+                if its_tag == tag and (note.process in dead or now - note.admitted_at > note_format.LIFE_S)
             ]
-            reaped += self._reap(lost)
+            reaped += self._reap(lost, now)
         if reaped:
             logger.warning("settled %d requests whose gateway is gone", reaped)
         return reaped
@@ -63,15 +64,16 @@ class Reaper:
         self._silent = {process: self._silent.get(process, now) for process in processes - alive}
         return {process for process, since in self._silent.items() if now - since >= self._grace_s}
 
-    def _reap(self, lost: Iterable[tuple[uuid.UUID, Note]]) -> int:
-        now = self._now()
+    def _reap(self, lost: Iterable[tuple[uuid.UUID, Note]], now: int) -> int:
         settlements = [Settlement.of(_event(each, note, now), leased=note.leased) for each, note in lost]
         self._settle = self._settle or redis.sync_client().register_script(lua.source("settle"))
         return sum(self._settle(keys=keys, args=["1", *arguments[1:]]) for keys, arguments, _ in calls(settlements))
 
     @staticmethod
     def _now() -> int:
-        return int(time.time()) + limits.clock_offset_s
+        """By Redis's clock, as the notes have it: another machine's may be ahead by more than any exchange lasts."""
+        now: Any = redis.sync_client().eval(NOW, 1, redis_keys.notes(redis.SHARD_TAGS[0]))
+        return int(now) + limits.clock_offset_s
 
 
 def _event(request_id: uuid.UUID, note: Note, now: int) -> events.Usage:
