@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
+from django.conf import settings
 
 from accounts.forms import ServiceForm
 from billing.models import Subscription
@@ -28,7 +29,7 @@ def _count(label: str, hint: str = "", *, at_least: int = 0) -> forms.IntegerFie
 
 def _budget(hint: str = "") -> forms.DecimalField:
     return forms.DecimalField(
-        label="Monthly budget",
+        label=f"Monthly budget, {settings.CURRENCY}",
         help_text=hint,
         required=False,
         min_value=0,
