@@ -1,11 +1,12 @@
-"""`make bench`: what the data plane costs, as ratios to nginx `proxy_pass` measured in the same minute.
+"""`make bench`: what the data plane costs, as ratios to nginx `proxy_pass` measured in the same minutes.
 
 The proxy under test has one core; the load, the upstream, PostgreSQL and Valkey share another. Rounds alternate, so
-that a noisy moment hits both; medians are compared. Absolute numbers are this machine's, the ratios travel.
+that a noisy moment hits all; medians are compared. Absolute numbers are this machine's, the ratios travel.
 """
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import signal
@@ -13,18 +14,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import gateway, nginx
+from bench import gateway, litellm, nginx, settled
 from bench.load import Sample, Target, measure, verify
 from bench.processes import ROOT, BenchError, Processes, cores, pinned, program
 from helixflow.stack import embedded
 
 CONNECTIONS = 32
 RESULTS = ROOT / "bench" / "results" / "latest.json"
+PATH = "http://127.0.0.1:{}/{}/v1/chat/completions"
 Rounds = dict[str, Sample]
 
 
@@ -32,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=3, help="alternated rounds of each comparison (default 3)")
     parser.add_argument("--seconds", type=float, default=3, help="of each round (default 3)")
+    parser.add_argument("--litellm", metavar="PROGRAM", help="LiteLLM's proxy, if it is not on the PATH")
     parser.add_argument("--hold", action="store_true", help="load the gateway until Ctrl-C, to attach a profiler")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it also stops what was started
@@ -40,7 +43,7 @@ def main() -> int:
         for needed in ("nginx", "wrk", "taskset", "setpriv"):
             program(needed)
         with Processes(folder / "output.log") as processes:
-            run(processes, folder, options)
+            Bench(processes, folder, options).run()
     except (BenchError, embedded.EmbeddedError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1  # the folder stays, with the output of what failed
@@ -51,103 +54,155 @@ def main() -> int:
     return 0
 
 
-def run(processes: Processes, folder: Path, options: argparse.Namespace) -> None:
-    core, other = cores()
-    upstream_port, proxy_port = embedded.free_port(), embedded.free_port()
-    upstream = processes.start(pinned(other, *nginx.upstream(folder / "upstream", upstream_port)))
-    proxy = processes.start(pinned(core, *nginx.proxy(folder / "proxy", proxy_port, upstream_port)))
-    processes.listening(upstream, upstream_port)
-    processes.listening(proxy, proxy_port)
-    print("Starting HelixFlow …", flush=True)
-    ours = gateway.start(
-        processes, folder / "data", upstream=f"http://127.0.0.1:{upstream_port}", core=core, other_core=other
-    )
-    base = "http://127.0.0.1:{}/{}/v1/chat/completions"
-    direct = Target("direct", base.format(upstream_port, "plain"))
-    plain = Target("nginx", base.format(proxy_port, "plain"))
-    helixflow = Target("helixflow", ours.url, ours.key)
-    plain_stream = Target("nginx", base.format(proxy_port, "sse"), stream=True)
-    stream = Target("helixflow", ours.url, ours.key, gateway.STREAM_MODEL, stream=True)
-    for target in (direct, plain, helixflow, plain_stream, stream):
-        verify(target)
-    if options.hold:
-        hold(helixflow, ours.pid, other)
-        return
+class Bench:
+    """Each relay is a target for whole answers and one for streams; ``answers`` and ``runs`` count HelixFlow's."""
 
-    def compare(targets: list[Target], connections: int) -> Rounds:
-        for target in targets:
-            measure(target, core=other, connections=connections, seconds=1)
-        return alternate(
-            targets,
-            options.rounds,
-            lambda target: measure(target, core=other, connections=connections, seconds=options.seconds),
+    def __init__(self, processes: Processes, folder: Path, options: argparse.Namespace) -> None:
+        self.processes = processes
+        self.folder = folder
+        self.options = options
+        self.core, self.other = cores()
+        self.answers = self.runs = 0
+        self.whole: list[Target] = []
+        self.streams: list[Target] = []
+
+    def run(self) -> None:
+        self.start()
+        for target in (self.direct, *self.whole, *self.streams):
+            verify(target)
+            self.answers += target.name == "helixflow"
+        if self.options.hold:
+            self.hold()
+            return
+        results = {
+            "throughput": self.compare(self.whole, CONNECTIONS),
+            "streams": self.compare(self.streams, CONNECTIONS),
+            "latency": self.compare([self.direct, *self.whole], 1),
+        }
+        told = self.settled()
+        gateway.start_meter(self.processes, self.other)
+        settled.records(told)  # the backlog first, then what it costs to keep up
+        metered = ("nginx", "helixflow")
+        results["throughput, metered"] = self.compare([t for t in self.whole if t.name in metered], CONNECTIONS)
+        results["streams, metered"] = self.compare([t for t in self.streams if t.name in metered], CONNECTIONS)
+        for target in (*self.whole, *self.streams):
+            verify(target)  # still right after the load
+            self.answers += target.name == "helixflow"
+        told = self.settled()
+        settled.records(told)
+        report(results)
+        print(f"\nEach of {told:,} requests was admitted, settled and made one record.")
+        save(results, self.options)
+
+    def start(self) -> None:
+        upstream_port, proxy_port, sketch_port = (embedded.free_port() for _ in range(3))
+        upstream = f"http://127.0.0.1:{upstream_port}"
+        upstream_pid = self.server(nginx.upstream(self.folder / "upstream", upstream_port), upstream_port, self.other)
+        self.direct = Target("direct", PATH.format(upstream_port, "plain"), pid=upstream_pid)
+        self.simple(nginx.proxy(self.folder / "proxy", proxy_port, upstream_port), "nginx", proxy_port)
+        sketch = [sys.executable, str(ROOT / "bench" / "sketch.py"), str(sketch_port), str(upstream_port)]
+        self.simple(sketch, "sketch", sketch_port)
+        print("Starting HelixFlow …", flush=True)
+        ours = gateway.start(
+            self.processes, self.folder / "data", upstream=upstream, core=self.core, other_core=self.other
         )
-
-    throughput = compare([plain, helixflow], CONNECTIONS)
-    latency = compare([direct, plain, helixflow], 1)
-    streams = compare([plain_stream, stream], CONNECTIONS)
-    for target in (helixflow, stream):
-        verify(target)  # still right after the load
-    report(throughput, latency, streams)
-    save(throughput, latency, streams, options)
-
-
-def alternate(targets: list[Target], rounds: int, sample: Callable[[Target], Sample]) -> Rounds:
-    """The median sample of each target by name, A/B/A/B."""
-    found: dict[str, list[Sample]] = {target.name: [] for target in targets}
-    for _ in range(rounds):
-        for target in targets:
-            found[target.name].append(sample(target))
-    return {
-        name: Sample(
-            *(statistics.median(values) for values in zip(*(asdict(s).values() for s in samples), strict=True))
+        self.whole.append(Target("helixflow", ours.url, ours.key, pid=ours.pid))
+        self.streams.append(
+            Target("helixflow", ours.url, ours.key, gateway.STREAM_MODEL, stream=True, pid=ours.pid),
         )
-        for name, samples in found.items()
-    }
+        if (command := litellm.find(self.options.litellm)) and not self.options.hold:
+            print("Starting LiteLLM …", flush=True)
+            whole, stream = litellm.start(self.processes, command, self.folder, upstream=upstream, core=self.core)
+            self.whole.append(whole)
+            self.streams.append(stream)
+
+    def simple(self, command: list[str], name: str, port: int) -> None:
+        """A relay that passes the path on."""
+        pid = self.server(command, port, self.core)
+        self.whole.append(Target(name, PATH.format(port, "plain"), pid=pid))
+        self.streams.append(Target(name, PATH.format(port, "sse"), stream=True, pid=pid))
+
+    def server(self, command: list[str], port: int, core: int) -> int:
+        process = self.processes.start(pinned(core, *command))
+        self.processes.listening(process, port)
+        return process.pid
+
+    def compare(self, targets: list[Target], connections: int) -> Rounds:
+        """The median sample of each target by name, A/B/A/B after a warm-up."""
+        found: dict[str, list[Sample]] = {target.name: [] for target in targets}
+        for target in targets:
+            self.measure(target, connections, 1)
+        for _ in range(self.options.rounds):
+            for target in targets:
+                found[target.name].append(self.measure(target, connections, self.options.seconds))
+        return {name: median(samples) for name, samples in found.items()}
+
+    def measure(self, target: Target, connections: int, seconds: float) -> Sample:
+        sample = measure(target, core=self.other, connections=connections, seconds=seconds)
+        if target.name == "helixflow":
+            self.answers += sample.requests
+            self.runs += 1
+        return sample
+
+    def settled(self) -> int:
+        """wrk leaves at the end of a run with a request under way on each connection."""
+        return settled.events(at_least=self.answers, at_most=self.answers + self.runs * CONNECTIONS)
+
+    def hold(self) -> None:
+        target = next(target for target in self.whole if target.name == "helixflow")
+        print(f"Loading the gateway, web process {target.pid}; Ctrl-C ends it.", flush=True)
+        while True:
+            sample = self.measure(target, CONNECTIONS, 5)
+            print(f"{sample.per_second:,.0f} requests/s, {sample.cpu_us:.0f} µs of CPU each", flush=True)
 
 
-def hold(target: Target, pid: int, core: int) -> None:
-    print(f"Loading the gateway, web process {pid}; Ctrl-C ends it.", flush=True)
-    while True:
-        sample = measure(target, core=core, connections=CONNECTIONS, seconds=5)
-        print(f"{sample.per_second:,.0f} requests/s", flush=True)
+def median(samples: Iterable[Sample]) -> Sample:
+    return Sample(*(statistics.median(values) for values in zip(*(asdict(s).values() for s in samples), strict=True)))
 
 
-def report(throughput: Rounds, latency: Rounds, streams: Rounds) -> None:
-    nginx_rate, our_rate = throughput["nginx"].per_second, throughput["helixflow"].per_second
-    print(f"\nRequests, {CONNECTIONS} connections, one core        requests/s    of nginx   p50 ms   p99 ms")
-    for name, sample in throughput.items():
-        share = sample.per_second / nginx_rate
-        print(f"  {name:<40} {sample.per_second:>12,.0f} {share:>11.1%} {sample.p50_ms:>8.2f} {sample.p99_ms:>8.2f}")
-    print("\nAdded latency, one connection, over direct                          p50 ms   p99 ms")
-    direct = latency["direct"]
-    for name in ("nginx", "helixflow"):
-        sample = latency[name]
-        print(f"  {name:<40} {'':>24} {sample.p50_ms - direct.p50_ms:>8.2f} {sample.p99_ms - direct.p99_ms:>8.2f}")
-    print(f"\nStreams of {nginx.CHUNKS} chunks, {CONNECTIONS} connections       streams/s    of nginx")
-    for name, sample in streams.items():
-        share = sample.per_second / streams["nginx"].per_second
-        print(f"  {name:<40} {sample.per_second:>12,.0f} {share:>11.1%}")
-    print(f"\nHelixFlow serves {our_rate / nginx_rate:.1%} of nginx's requests on one core. Saved in {RESULTS}")
+def report(results: dict[str, Rounds]) -> None:
+    for title, group in (
+        (f"Requests, {CONNECTIONS} connections, one core", "throughput"),
+        ("  with the meter on the other core", "throughput, metered"),
+        (f"Streams of {nginx.CHUNKS} chunks, {CONNECTIONS} connections", "streams"),
+        ("  with the meter on the other core", "streams, metered"),
+    ):
+        print(f"\n{title:<44}  each/s   of nginx   of sketch   p50 ms   p99 ms   CPU µs")
+        rounds = results[group]
+        for name, sample in rounds.items():
+            shares = [
+                f"{sample.per_second / rounds[other].per_second:.1%}" if other in rounds else ""
+                for other in ("nginx", "sketch")
+            ]
+            print(
+                f"  {name:<40} {sample.per_second:>9,.0f} {shares[0]:>10} {shares[1]:>11}"
+                f" {sample.p50_ms:>8.2f} {sample.p99_ms:>8.2f} {sample.cpu_us:>8.0f}"
+            )
+    print(f"\n{'Added latency, one connection, over direct':<76} p50 ms   p99 ms")
+    direct, *others = results["latency"].items()
+    for name, sample in others:
+        print(f"  {name:<74}{sample.p50_ms - direct[1].p50_ms:>8.2f} {sample.p99_ms - direct[1].p99_ms:>8.2f}")
 
 
-def save(throughput: Rounds, latency: Rounds, streams: Rounds, options: argparse.Namespace) -> None:
+def save(results: dict[str, Rounds], options: argparse.Namespace) -> None:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    groups = {"throughput": throughput, "latency": latency, "streams": streams}
+    throughput = results["throughput"]
     found = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip(),
         "python": platform.python_version(),
         "machine": platform.platform(),
+        "load": os.getloadavg()[0],
         "rounds": options.rounds,
         "seconds": options.seconds,
         "ratio_to_nginx": throughput["helixflow"].per_second / throughput["nginx"].per_second,
-        **{group: {name: asdict(sample) for name, sample in rounds.items()} for group, rounds in groups.items()},
+        **{group: {name: asdict(sample) for name, sample in rounds.items()} for group, rounds in results.items()},
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"Saved in {RESULTS}")
 
 
 if __name__ == "__main__":

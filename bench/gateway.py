@@ -36,6 +36,11 @@ def start(processes: Processes, folder: Path, *, upstream: str, core: int, other
     return Gateway(f"http://127.0.0.1:{port}/v1/chat/completions", key, process.pid)
 
 
+def start_meter(processes: Processes, core: int) -> None:
+    """As `manage.py up` does beside the web process."""
+    processes.start(pinned(core, sys.executable, str(ROOT / "manage.py"), "meter"))
+
+
 def _environment(folder: Path, port: int) -> dict[str, str]:
     return os.environ | {
         "HELIXFLOW_ENV": "development",
