@@ -19,6 +19,7 @@ from django.db import OperationalError, ProgrammingError, connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from billing import events, ledger, meter, redis_keys, thresholds
+from billing.management.commands.meter import Chore
 from billing.meter import Meter
 from billing.models import Refusal, UsageMonth, UsageRecord, UsageReject
 from billing.usage_streams import GROUP, UsageStreams
@@ -355,6 +356,25 @@ def test_the_command_drains():
     send(*many(20))
     call_command("meter", "--drain")
     assert (UsageRecord.objects.count(), left()) == (20, 0)
+
+
+def test_a_chore_goes_on_whatever_goes_wrong(caplog):
+    outcomes = iter([OperationalError("away"), OperationalError("away"), RuntimeError("a mistake"), None, None])
+    done = threading.Event()
+
+    def act():
+        outcome = next(outcomes, done)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is done:
+            done.set()
+
+    chore = Chore(act, every_s=0.001)
+    chore.start()
+    assert done.wait(20)
+    chore.end()
+    assert not chore.is_alive()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]  # what is away is said once
 
 
 @contextmanager
