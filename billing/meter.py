@@ -14,13 +14,13 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import django.db
 import msgspec
 from django.db import connection
 
-from billing import events, ledger
+from billing import events, ledger, redis_keys
 from billing.models import UsageReject
 from billing.prices import PriceBook
 from billing.usage_streams import Delivery, UsageStreams
@@ -37,6 +37,7 @@ FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 SAID_EVERY: Final = 12  # tries: about once a minute
 
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
 Result = TypeVar("Result")
 Batch = list[tuple[Delivery, ledger.Entry]]
 
@@ -133,6 +134,31 @@ class Meter:
             time.sleep(min(left, POLL_S))
 
 
+def put_rejects_back() -> tuple[int, int]:
+    """Put what was set aside back into the streams, after what stood in its way was mended: how many, and how many
+    still say nothing that could be read.
+
+    As late, which suits each case: without a record it is written as any other, and a reaper's record gives way.
+    """
+    put_back = unreadable = 0
+    for reject in UsageReject.objects.order_by("id").iterator():
+        try:
+            event = decode({events.EVENT.encode(): bytes(reject.payload)}).event
+        except UNREADABLE:
+            unreadable += 1
+            continue
+        name = redis_keys.usage_stream(redis.shard_tag(event.organization_id))
+        fields: dict[Any, Any] = {
+            events.ORGANIZATION: event.organization_id.hex,
+            events.EVENT: bytes(reject.payload),
+            events.LATE: "1",
+        }
+        redis.sync_client().xadd(name, fields)  # before the row goes: twice in the stream is once in the ledger
+        reject.delete()
+        put_back += 1
+    return put_back, unreadable
+
+
 def _record(deliveries: list[Delivery], book: PriceBook) -> None:
     """Into the ledger or, one by one, aside. Raises DatabaseAway: then some of it may be written, and none is lost."""
     try:
@@ -140,7 +166,7 @@ def _record(deliveries: list[Delivery], book: PriceBook) -> None:
         for delivery in deliveries:
             try:
                 batch.append((delivery, decode(delivery.fields)))
-            except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error:
+            except UNREADABLE as error:
                 _set_aside(delivery, error)
         batch.sort(key=lambda pair: pair[1].late)  # also across the halves of a batch that is divided
         _write(batch, book)
@@ -167,7 +193,7 @@ def _write(batch: Batch, book: PriceBook) -> None:
 
 
 def decode(fields: dict[bytes, bytes]) -> ledger.Entry:
-    """Raises MsgspecError, ValueError, KeyError."""
+    """Raises one of UNREADABLE."""
     payload = fields[events.EVENT.encode()]
     try:
         event = events.decode(payload)

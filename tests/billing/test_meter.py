@@ -214,6 +214,18 @@ def test_what_the_ledger_cannot_take_is_found_by_halving(monkeypatch):
     assert UsageReject.objects.get().reason == "RuntimeError: of a kind that nobody foresaw"
 
 
+def test_what_was_set_aside_can_be_retried_once_it_is_mended(monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(thresholds, "usage_grew", lambda _: 1 / 0)
+        send(*many(6))
+        send_raw(POISON["no JSON"])
+        Meter().drain()
+    assert (UsageRecord.objects.count(), UsageReject.objects.count(), left()) == (0, 7, 0)
+    call_command("meter", "--retry-rejects", "--drain")
+    assert "6 entries are in the streams again; 1 cannot be read" in capsys.readouterr().out
+    assert (UsageRecord.objects.count(), UsageReject.objects.count(), left()) == (6, 1, 0)
+
+
 def test_a_late_event_corrects_the_reaper_s_record():
     truth = usage()
     send(reaped(truth))

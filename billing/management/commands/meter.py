@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
 from billing import partitions
-from billing.meter import Meter, Stopped
+from billing.meter import Meter, Stopped, put_rejects_back
 from billing.reaper import Reaper
 from helixflow.lib import redis
 
@@ -28,8 +28,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--drain", action="store_true", help="take what is there, then end")
+        parser.add_argument("--retry-rejects", action="store_true", help="first put back what was set aside")
 
-    def handle(self, *args: Any, drain: bool, **kwargs: Any) -> None:
+    def handle(self, *args: Any, drain: bool, retry_rejects: bool, **kwargs: Any) -> None:
+        if retry_rejects:
+            put_back, unreadable = put_rejects_back()
+            self.stdout.write(
+                f"{put_back} entries are in the streams again; {unreadable} cannot be read and stay aside."
+            )
         meter = Meter()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: meter.stop())
