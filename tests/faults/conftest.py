@@ -1,0 +1,68 @@
+"""Servers that a test may break."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, connections
+
+from billing import limits, quota, snapshots
+from helixflow.stack import embedded
+from tests.faults.world import Server
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="helixflow-faults-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _forget_redis(settings: Any) -> Iterator[None]:
+    """What is kept of one server is not for the next test's."""
+
+    def forget() -> None:
+        quota._script.cache_clear()
+        quota._registered.cache_clear()
+        limits._sync_script.cache_clear()
+        snapshots.cache.clear()
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def valkey(data_dir: Path, settings: Any) -> Iterator[Server]:
+    """In place of the tests' own, for this process and those it starts. It loses a second when it is killed."""
+    server = Server(embedded.valkey(data_dir, port=embedded.free_port()))
+    server.start()
+    settings.REDIS_URL = server.url
+    yield server
+    server.go_on()
+    server.kill()
+
+
+@pytest.fixture
+def postgresql(data_dir: Path, settings: Any, django_db_blocker: Any) -> Iterator[Server]:
+    """The same for PostgreSQL, with empty tables. For tests that have no other database."""
+    server = Server(embedded.postgresql(data_dir, port=embedded.free_port(), options=("shared_buffers=64MB",)))
+    server.start()
+    user, _, rest = server.url.removeprefix("postgresql://").partition(":")
+    password, _, place = rest.partition("@")
+    host, _, rest = place.partition(":")
+    port, _, name = rest.partition("/")
+    known = dict(connection.settings_dict)
+    with django_db_blocker.unblock():
+        connections.close_all()
+        connection.settings_dict.update(USER=user, PASSWORD=password, HOST=host, PORT=port, NAME=name)
+        try:
+            call_command("migrate", verbosity=0)
+            yield server
+        finally:
+            connections.close_all()
+            connection.settings_dict.update(known)
+    server.kill()
