@@ -303,7 +303,7 @@ class Machine(RuleBasedStateMachine):
 
     @contextmanager
     def _between(self, steps: tuple[list[tuple[int, int]], ...]) -> Iterator[None]:
-        waiting = [*steps, [], [], [], []][:4]
+        waiting = list(steps)
 
         def act() -> None:
             if waiting and threading.current_thread() is threading.main_thread():
