@@ -78,6 +78,8 @@ class Settler:
         self._tasks = [
             asyncio.create_task(self._every(MARK_EVERY_S, self._send_marks)),
             asyncio.create_task(self._every(TEND_EVERY_S, self._tend)),
+            # Apart from tending: after a long absence it takes longer than a heartbeat lives.
+            asyncio.create_task(self._every(TEND_EVERY_S, self._replay)),
             asyncio.create_task(self._every(ADOPT_EVERY_S, self._adopt)),
         ]
 
@@ -168,6 +170,9 @@ class Settler:
         """Those that Redis did not take; whether it did is not always known."""
         left: list[Settlement] = []
         for keys, arguments, batch in calls(settlements):
+            if limits.breaker.is_open:  # as of now: a hanging Redis must not be waited for once a batch
+                left += batch
+                continue
             try:
                 await _settle.run(keys, *arguments)
             except redis.RedisError as error:
@@ -198,7 +203,6 @@ class Settler:
         while self._recent and now - self._recent[0][0] > KEEP_S:
             self._recent.popleft()
         await self._send_refusals()
-        await self._replay()
 
     async def _send_again(self) -> None:
         recent = [settlement for _, batch in self._recent for settlement in batch]

@@ -225,6 +225,41 @@ def test_what_redis_does_not_take_is_spooled_and_settled_by_the_next_process(acc
     assert (account.notes(), account.used()) == ({}, 3)
 
 
+def test_a_redis_that_hangs_is_not_waited_for_with_every_batch(account, monkeypatch):
+    tried = []
+
+    async def hangs(keys, *arguments):
+        tried.append(keys)
+        raise redis.RedisError("no reply in time")
+
+    monkeypatch.setattr(settle._settle, "run", hangs)
+    verdict = account.admit()
+    many = [Settlement.of(usage_of(verdict, ids.uuid7())) for _ in range(20 * settle.BATCH)]
+    assert asyncio.run(Settler()._send(many)) == many
+    assert len(tried) == 5  # then the breaker is open
+
+
+def test_it_beats_while_it_replays_a_long_spool(account, monkeypatch):
+    monkeypatch.setattr(settle, "TEND_EVERY_S", 0.01)
+    verdict, request_id = admitted(account)
+
+    async def work(settler):
+        replaying, ended = asyncio.Event(), asyncio.Event()
+
+        async def replay(send):
+            replaying.set()
+            await ended.wait()
+
+        settler.spool.replay = replay
+        settler.admitted_here(Settlement.of(usage_of(verdict, request_id)))
+        await replaying.wait()
+        redis.sync_client().delete(heartbeat_key(settler.process))
+        await until(lambda: redis.sync_client().exists(heartbeat_key(settler.process)))
+        ended.set()
+
+    run(work)
+
+
 def test_a_refusal_that_cannot_be_told_keeps_no_settlement_from_the_spool(account, settings):
     account.limit(requests_per_minute=1)
     verdict, request_id = admitted(account)
