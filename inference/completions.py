@@ -55,7 +55,8 @@ def rewrite_completion(
     usage = answer.usage.usage() if answer.usage else None
     reported = usage is not None
     if usage is None and estimate is not None:
-        usage = estimate(sum(answers.length(choice.message) for choice in answer.choices or () if choice.message))
+        written = [answers.length(choice.message) for choice in answer.choices or () if choice.message]
+        usage = estimate(sum(written))
     completion = Completion(
         id=id,
         created=created,

@@ -221,6 +221,7 @@ class Exchange:
         self.organization_id = verdict.snapshot.organization_id
         if verdict.local:
             lost = self._event(verdict, status=500, error="server_error")
+            lost.settled_by = events.REAPER  # gives way to what comes of it, in whichever order the two arrive
             settler.admitted_here(Settlement.of(lost, leased=verdict.leased))
         return verdict.snapshot
 
