@@ -198,6 +198,11 @@ def test_a_bad_cap_comes_back_with_its_error(owner, organization, field, value):
     assert not Subscription.objects.exists()
 
 
+def test_all_bad_caps_are_told_at_once(owner, organization):
+    page = signed_in(owner).post(PLAN, {"monthly_budget": "1,000", "max_parallel": "0"}).content.decode()
+    assert page.count("field__error") == 2
+
+
 def test_a_member_reads_caps_and_why_they_cannot_be_changed(member, owner, organization):
     subscriptions.set_caps(organization=organization, user=owner, monthly_budget=Decimal(25), max_parallel=None)
     client = signed_in(member)
