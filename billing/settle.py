@@ -194,13 +194,14 @@ class Settler:
             return
         known = await _beat.run((heartbeat_key(self.process),), HEARTBEAT_LIFE_S)
         limits.breaker.succeeded()
+        reached = await pipelined_redis.reach_all()  # in a cluster the beat went to one node of several
         epoch = pipelined_redis.epoch()
         if self._epoch is not None and (epoch != self._epoch or not known):
             await self._send_again()
         self._epoch = epoch
         # Only now: while Redis is away nothing of what it may have lost is forgotten.
         now = time.monotonic()
-        while self._recent and now - self._recent[0][0] > KEEP_S:
+        while reached and self._recent and now - self._recent[0][0] > KEEP_S:
             self._recent.popleft()
         await self._send_refusals()
 
