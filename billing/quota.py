@@ -29,9 +29,11 @@ TRIES: Final = 10
 KEEP_S: Final = 7 * 86_400  # after the month: late settlements may still ask for it
 PAGE: Final = 2_000
 
-# Never lower what was told: two meters may arrive in either order. Only a counter that is seeded is told.
+# Never lower what was told: two meters may arrive in either order. Told is a counter that is there, or is being seeded:
+# who seeds it may have read the ledger a moment before.
 TELL_SPENT: Final = """
-if redis.call('HEXISTS', KEYS[1], 'used') == 0 then return end
+local month = redis.call('HMGET', KEYS[1], 'used', 'seeding')
+if not month[1] and not month[2] then return end
 for i = 1, #ARGV, 2 do
   local known = tonumber(redis.call('HGET', KEYS[1], ARGV[i])) or 0
   if tonumber(ARGV[i + 1]) > known then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end

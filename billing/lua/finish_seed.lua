@@ -16,10 +16,16 @@ for i = ends + 1, #ARGV do
     if keys[key] then keys[key][1] = keys[key][1] - 1 end
   end
 end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'used', used, 'spent', ARGV[4])
-for key, numbers in pairs(keys) do
-  redis.call('HSET', KEYS[1], 'k:' .. key, numbers[1], 's:' .. key, numbers[2])
+
+local function most(name, read) -- a meter may have told of more since the ledger was read
+  local told = redis.call('HGET', KEYS[1], name)
+  return told and tonumber(told) > tonumber(read) and told or read
 end
+local fields = {used = used, spent = most('spent', ARGV[4])}
+for key, numbers in pairs(keys) do
+  fields['k:' .. key], fields['s:' .. key] = numbers[1], most('s:' .. key, numbers[2])
+end
+redis.call('DEL', KEYS[1])
+for name, value in pairs(fields) do redis.call('HSET', KEYS[1], name, value) end
 redis.call('EXPIREAT', KEYS[1], ARGV[2])
 return 1

@@ -185,6 +185,23 @@ def test_spending_makes_no_counter(account):
     assert account.month() == {}
 
 
+def test_spending_that_is_told_while_the_month_is_seeded_is_not_lost(account, monkeypatch):
+    serve(account, tokens=events.Tokens(1000))
+    lose(account)
+    totals = quota._totals
+
+    def metered_afterwards(*given):
+        monkeypatch.setattr(quota, "_totals", totals)
+        found = totals(*given)
+        drain(book=FlatPrice())
+        return found
+
+    monkeypatch.setattr(quota, "_totals", metered_afterwards)
+    seed(account)
+    key = account.key.row.id.hex
+    assert account.month() == {"used": 1, f"k:{key}": 1, "spent": 1_000_000, f"s:{key}": 1_000_000}
+
+
 def test_the_meter_tells_what_its_batches_cost(account):
     serve(account, 2, tokens=events.Tokens(1000))
     drain(book=FlatPrice())
