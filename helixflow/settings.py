@@ -96,7 +96,15 @@ DATABASES = {
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
         # What the address says after its question mark counts: sslmode above all.
-        "OPTIONS": {"connect_timeout": 2, "application_name": "helixflow", **dict(parse_qsl(_database.query))},
+        "OPTIONS": {
+            "connect_timeout": 2,
+            "application_name": "helixflow",
+            # A host that vanished without a word is noticed within half a minute.
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            **dict(parse_qsl(_database.query)),
+        },
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
