@@ -11,7 +11,7 @@ from accounts.models import ApiKey, Role
 from billing import key_limits, standing, subscriptions
 from billing.models import KeyLimits
 from tests import factories
-from tests.billing.visits import EVIL, redis_is_away, signed_in, text_of, use
+from tests.billing.visits import EVIL, csrf_token, redis_is_away, signed_in, text_of, use
 
 pytestmark = pytest.mark.django_db
 
@@ -171,6 +171,7 @@ def test_limits_without_a_csrf_token_are_refused(owner, url):
     client.force_login(owner)
     assert client.post(url, LIMITS).status_code == 403
     assert not KeyLimits.objects.exists()
+    assert client.post(url, LIMITS | {"csrfmiddlewaretoken": csrf_token(client.get(url))}).status_code == 302
 
 
 @pytest.mark.parametrize("path", ["", "/limits"])

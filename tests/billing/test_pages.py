@@ -14,7 +14,7 @@ from billing import key_limits, subscriptions, views
 from billing.models import Plan, Subscription, SubscriptionChange
 from billing.seeds import seed_plans
 from tests import factories
-from tests.billing.visits import EVIL, redis_is_away, signed_in, text_of, use
+from tests.billing.visits import EVIL, csrf_token, redis_is_away, signed_in, text_of, use
 
 pytestmark = pytest.mark.django_db
 
@@ -246,6 +246,7 @@ def test_caps_without_a_csrf_token_are_refused(owner, organization):
     client.force_login(owner)
     assert client.post(PLAN, CAPS).status_code == 403
     assert not Subscription.objects.exists()
+    assert client.post(PLAN, CAPS | {"csrfmiddlewaretoken": csrf_token(client.get(PLAN))}).status_code == 302
 
 
 def test_script_in_a_name_is_inert(owner, organization):

@@ -26,6 +26,13 @@ def text_of(response) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", main)).split())
 
 
+def csrf_token(response) -> str:
+    """Of the one form on the page's main part."""
+    main = response.content.decode().split("<main")[1]
+    [token] = re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', main)
+    return token
+
+
 def use(key, *, units=0, cost="0", prompt=0, completion=0):
     """As the meter writes it, of this month."""
     now, rows = timezone.now(), {"organization_id": key.organization_id, "api_key_id": key.id}
