@@ -284,7 +284,7 @@ def test_without_redis_a_snapshot_older_than_30_s_is_read_again(organization, ow
 
 def test_the_lua_and_python_sides_agree_on_keys_of_one_slot(token):
     snapshot = asyncio.run(admit(token)).snapshot
-    tags = {key[: key.index("}") + 1] for key in snapshot.admission(202611, 'test')[0]}
+    tags = {key[: key.index("}") + 1] for key in snapshot.admission(202611, "test")[0]}
     assert tags == {redis.shard_tag(snapshot.organization_id)}
 
 
