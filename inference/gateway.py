@@ -37,6 +37,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY: Final = 10 * 1024 * 1024
+BODY_S: Final = 300.0  # for all of it: who drips one must not outlive the request's note, and with it its unit
 RECORD_USE_EVERY_S: Final = 10.0
 FOLD_EVERY_S: Final = 1.0
 LEFT: Final = (499, "client_disconnected")
@@ -242,6 +243,8 @@ class Exchange:
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+            if time.monotonic() - self.began > BODY_S:
+                raise errors.InvalidRequest(f"The body did not arrive within {BODY_S:.0f} seconds.")
 
     async def _relay(self, request: schemas.ChatRequest, model: catalogue.Model) -> None:
         client = self.gateway.client

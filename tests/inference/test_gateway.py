@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from http.client import HTTPConnection
 
 import pytest
 import requests
@@ -15,7 +16,7 @@ from django.utils import timezone
 from accounts import api_keys, generation, keys
 from accounts.models import Organization
 from billing.models import Plan, Subscription
-from inference import relay
+from inference import gateway, relay
 from inference.models import Model
 from inference.upstream import Deadlines
 from tests.factories import MODEL, deploy, reread_catalogue
@@ -232,6 +233,17 @@ def test_a_chunked_body_over_10_mib_is_refused_too(plane, deployment, token):
         timeout=20,
     )
     error(response, 413, "invalid_request")
+
+
+def test_a_body_that_drips_is_not_waited_for_without_end(plane, deployment, token, monkeypatch):
+    monkeypatch.setattr(gateway, "BODY_S", -1.0)
+    caller = HTTPConnection(plane.url.removeprefix("http://").removesuffix("/v1"), timeout=5)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Content-Length": "99"}
+    caller.request("POST", "/v1/chat/completions", b"{", headers)
+    answer = caller.getresponse()
+    assert answer.status == 400
+    assert json.load(answer)["error"]["message"].startswith("The body did not arrive")
+    caller.close()
 
 
 def test_an_invalid_body_names_the_field_and_costs_a_unit_of_the_minute(plane, deployment, token, upstream):
