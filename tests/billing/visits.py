@@ -29,6 +29,7 @@ def text_of(response) -> str:
 def csrf_token(response) -> str:
     """Of the one form on the page's main part."""
     main = response.content.decode().split("<main")[1]
+    token: str
     [token] = re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', main)
     return token
 
