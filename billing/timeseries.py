@@ -3,8 +3,8 @@
 Records are never counted here, so a year is as cheap as its hours are few.
 """
 
+import re
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,6 +29,8 @@ MAX_SERIES: Final = 100
 MAX_POINTS: Final = 10_000  # buckets × series
 
 _BUCKET_DIGITS: Final = 10  # as billing_histogram_digits() writes them (billing/migrations)
+_ZERO: Final = "0" * _BUCKET_DIGITS
+_counts = re.compile(f"[0-9]{{{_BUCKET_DIGITS}}}").findall
 _EXACTLY: Final = Context(prec=1_000)
 
 
@@ -118,7 +120,7 @@ def histogram_of(digits: Decimal) -> list[int]:
     """The counts of ``billing.histograms`` that ``digits`` is made of."""
     text = str(digits)
     text = text.zfill(-(-len(text) // _BUCKET_DIGITS) * _BUCKET_DIGITS)
-    return [int(text[at : at + _BUCKET_DIGITS]) for at in range(len(text) - _BUCKET_DIGITS, -1, -_BUCKET_DIGITS)]
+    return [0 if count == _ZERO else int(count) for count in reversed(_counts(text))]  # as most are
 
 
 def read(
@@ -167,10 +169,11 @@ def _sums(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> list[
 
 
 def _add_up(failures: list[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
+    total: dict[str, int] = {}
     for each in failures:
-        total.update(each)
-    return dict(total)
+        for code, times in each.items():
+            total[code] = total.get(code, 0) + times
+    return total
 
 
 def _total(points: dict[datetime, Sums]) -> Sums:
