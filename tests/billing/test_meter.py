@@ -9,22 +9,23 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, ProgrammingError, connection
+from django.db import OperationalError, ProgrammingError, connection, transaction
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from billing import events, ledger, meter, redis_keys, thresholds
+from billing import events, ledger, meter, partitions, redis_keys, thresholds
 from billing.management.commands.meter import Chore
 from billing.meter import Meter
 from billing.models import Refusal, UsageMonth, UsageRecord, UsageReject
 from billing.usage_streams import GROUP, UsageStreams
-from helixflow.lib import redis
-from tests.billing.usage_events import ledger_state, reaped, refused, usage
+from helixflow.lib import ids, redis
+from tests.billing.usage_events import NOON, drop_partitions, ledger_state, reaped, refused, usage
 from tests.stack import ROOT, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -430,3 +431,29 @@ def test_meter_processes_that_are_killed_at_random_lose_and_repeat_nothing():
     assert UsageRecord.objects.count() == len(given)
     assert sum(UsageMonth.objects.values_list("requests", flat=True)) == len(given)
     assert left() == 0
+
+
+def test_an_entry_that_waits_while_its_partition_is_made_is_written():
+    """It was on its way to the default one, which takes no more of its month afterwards."""
+    drop_partitions()
+    send(usage())
+    month = NOON.date().replace(day=1)
+    low, high = (ids.first_at(datetime(day.year, day.month, 1, tzinfo=UTC)) for day in (month, month + timedelta(31)))
+    metering = threading.Thread(target=drain_here)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(partitions.MAKE.format(name="billing_usagerecord_new", start=low, end=high))
+        metering.start()
+        wait_for(lambda: someone_waits(cursor))
+    metering.join(20)
+    assert (UsageRecord.objects.count(), UsageReject.objects.count(), left()) == (1, 0, 0)
+    drop_partitions()
+
+
+def drain_here():
+    Meter().drain()
+    connection.close()
+
+
+def someone_waits(cursor):
+    cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'billing_usagerecord_default'::regclass")
+    return cursor.fetchone()
