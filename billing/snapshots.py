@@ -23,7 +23,7 @@ from accounts import auth, generation
 from accounts.models import ApiKey
 from billing import notes, redis_keys
 from billing.plans import limit_expressions
-from helixflow.lib import errors, redis
+from helixflow.lib import errors, pipelined_redis, redis
 
 REFRESH_AFTER_S: Final = 20.0
 MAX_AGE_S: Final = 30.0
@@ -61,9 +61,9 @@ class Snapshot:
     allowed_models: frozenset[str] | None
     expires_at: float | None
     loaded_at: float = field(default_factory=time.monotonic, compare=False)
-    _admission: dict[tuple[int, str], tuple[tuple[str, ...], tuple[str | int, ...]]] = field(
+    prepared: dict[tuple[int | str, ...], pipelined_redis.Prepared] = field(
         default_factory=dict, compare=False, repr=False
-    )
+    )  # admission's calls
 
     @property
     def age_s(self) -> float:
@@ -74,11 +74,8 @@ class Snapshot:
         return self.expires_at is not None and self.expires_at <= time.time()
 
     def admission(self, month: int, process: str) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
-        """Keys and constant arguments of admit.lua: made once, as every request needs them."""
-        made = self._admission.get((month, process))
-        if made is None:
-            made = self._admission[month, process] = (self._keys(month), self._arguments(month, process))
-        return made
+        """Keys of admit.lua, and its arguments from the API key on, but for the request's id."""
+        return self._keys(month), self._arguments(month, process)
 
     def _keys(self, month: int) -> tuple[str, ...]:
         organization_id = self.organization_id

@@ -4,7 +4,7 @@
 -- ARGV: 1 the snapshot's generation, 2 "1" if it was read just now, 3 clock offset in seconds (tests),
 --       4 "inference" or "other", 5 the month's first second, 6 the next month's, 7 "1" to go on without a seeded month,
 --       8 API key, 9-15 limits or -1: minute, key's minute, month, key's month, parallel, budget, key's budget,
---       16 request id, 17 note, 18 life of a note in seconds.
+--       16 note, 17 life of a note in seconds, 18 request id (of inference alone).
 -- Returns {outcome, now, used in the minute, by the key, used in the month, by the key}. Outcomes: billing/limits.py.
 --
 -- All dimensions are checked before any is counted; a refused or stale request changes nothing. A request that has its
@@ -38,16 +38,21 @@ local month_used, key_month_used = tonumber(month[1]) or 0, tonumber(month[2]) o
 local function verdict(outcome) return {outcome, now, used, key_used, month_used, key_month_used} end
 local function full(count, limit) return limit >= 0 and count >= limit end
 
+local function begin_window()
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[2], 'minute', counting)
+  redis.call('EXPIRE', KEYS[2], 180)
+end
+
 if ARGV[4] == 'other' then
   local others = tonumber(window[3]) or 0
   if full(others, tonumber(ARGV[9])) then return verdict(4) end
-  if fresh then redis.call('DEL', KEYS[2]) end
-  redis.call('HSET', KEYS[2], 'minute', counting, 'other', others + 1)
-  redis.call('EXPIRE', KEYS[2], 180)
+  if fresh then begin_window() end
+  redis.call('HSET', KEYS[2], 'other', others + 1)
   return verdict(0)
 end
 
-local id = ARGV[16]
+local id = ARGV[18]
 if redis.call('HEXISTS', KEYS[4], id) == 1 then return verdict(0) end
 
 if full(month_used, tonumber(ARGV[11])) then return verdict(7) end
@@ -60,19 +65,18 @@ local parallel = tonumber(ARGV[13])
 if parallel >= 0 then
   redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', now)
   if full(redis.call('ZCARD', KEYS[5]), parallel) then return verdict(6) end
-  redis.call('ZADD', KEYS[5], now + tonumber(ARGV[18]), id)
-  redis.call('EXPIRE', KEYS[5], ARGV[18])
+  redis.call('ZADD', KEYS[5], now + tonumber(ARGV[17]), id)
+  redis.call('EXPIRE', KEYS[5], ARGV[17])
 end
 
 used, key_used = used + 1, key_used + 1
-if fresh then redis.call('DEL', KEYS[2]) end
-redis.call('HSET', KEYS[2], 'minute', counting, 'inference', used, 'k:' .. key, key_used)
-redis.call('EXPIRE', KEYS[2], 180)
+if fresh then begin_window() end
+redis.call('HSET', KEYS[2], 'inference', used, 'k:' .. key, key_used)
 if month[1] then
   month_used, key_month_used = month_used + 1, key_month_used + 1
   redis.call('HSET', KEYS[3], 'used', month_used, 'k:' .. key, key_month_used)
 else
   redis.call('HDEL', KEYS[3], 'seeding') -- whoever is seeding has not seen this note
 end
-redis.call('HSET', KEYS[4], id, ARGV[17] .. now)
+redis.call('HSET', KEYS[4], id, ARGV[16] .. now)
 return verdict(0)

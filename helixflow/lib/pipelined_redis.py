@@ -6,15 +6,17 @@ everything that is not on the path of a request uses redis-py.
 
 import asyncio
 import hashlib
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+import hiredis
 from django.conf import settings
 from redis import exceptions
 
 from helixflow.lib.redis_address import Address, parse
 from helixflow.lib.redis_cluster import Cluster
-from helixflow.lib.redis_connection import Argument, Connection, Demoted, Reply
+from helixflow.lib.redis_connection import Argument, Command, Connection, Demoted, Reply
 
 MAX_HOPS: Final = 5  # a script not known, a slot that moved or is moving, and room for another
 
@@ -26,15 +28,20 @@ class Script:
         self.source = source
         self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    async def run(self, keys: tuple[str, ...], *arguments: Argument) -> Reply:
+    def run(self, keys: tuple[str, ...], *arguments: Argument) -> Coroutine[Any, Any, Reply]:
         """On the server that holds ``keys``, which share one shard tag.
 
         Raises redis.RedisError: ConnectionError and TimeoutError where the server can't be used (whether the script
         ran is then unknown), ResponseError from the script itself.
         """
+        return self._run(keys, arguments, ("EVALSHA", self.sha, len(keys), *keys, *arguments))
+
+    def prepare(self, keys: tuple[str, ...], *arguments: Argument) -> "Prepared":
+        return Prepared(self, keys, arguments)
+
+    async def _run(self, keys: tuple[str, ...], arguments: tuple[Argument, ...], command: Command) -> Reply:
         servers = _servers()
         connection = servers.find(keys[0]) or await servers.search(keys[0])
-        command: tuple[Argument, ...] = ("EVALSHA", self.sha, len(keys), *keys, *arguments)
         asking = False
         for _ in range(MAX_HOPS):
             try:
@@ -43,7 +50,7 @@ class Script:
                     server.execute(("ASKING",)).add_done_callback(asyncio.Future.exception)
                 return await server.execute(command)
             except exceptions.NoScriptError:
-                command = ("EVAL", self.source, *command[2:])
+                command = ("EVAL", self.source, len(keys), *keys, *arguments)
             except exceptions.MovedError as moved:
                 connection, asking = servers.moved(keys[0], moved, connection), False
             except exceptions.AskError as ask:
@@ -55,6 +62,25 @@ class Script:
                 servers.doubt()
                 raise
         raise exceptions.ConnectionError("Redis: the cluster sends the request from node to node")
+
+
+class Prepared:
+    """A call that is made again and again with another last argument: the rest, most of its cost, is packed once."""
+
+    __slots__ = ("_arguments", "_keys", "_packed", "_script")
+
+    def __init__(self, script: Script, keys: tuple[str, ...], arguments: tuple[Argument, ...]) -> None:
+        self._script = script
+        self._keys = keys
+        self._arguments = arguments
+        command: Any = ("EVALSHA", script.sha, len(keys), *keys, *arguments, b"")
+        self._packed = hiredis.pack_command(command).removesuffix(b"$0\r\n\r\n")
+
+    def run(self, last: str) -> Coroutine[Any, Any, Reply]:
+        """As ``Script.run``."""
+        argument = last.encode()
+        packed = b"%b$%d\r\n%b\r\n" % (self._packed, len(argument), argument)
+        return self._script._run(self._keys, (*self._arguments, last), packed)  # noqa: SLF001  # the two are one
 
 
 def epoch() -> int:

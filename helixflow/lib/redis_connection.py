@@ -20,6 +20,7 @@ from helixflow.lib.redis_address import Address, Node
 
 Reply = int | bytes | list["Reply"] | None
 Argument = str | bytes | int
+Command = tuple[Argument, ...] | bytes  # packed already
 
 GRACE_S: Final = 0.005
 # Answers about the state of the server, not about the command: to the caller it is as if there were no server.
@@ -128,7 +129,7 @@ class Protocol(asyncio.Protocol):
         self._writes: deque[tuple[int, float]] = deque()  # commands issued up to this write, when their time is up
         self._watching = False
 
-    def execute(self, command: tuple[Argument, ...]) -> "asyncio.Future[Reply]":
+    def execute(self, command: Command) -> "asyncio.Future[Reply]":
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self.closed:
             future.set_exception(redis.exceptions.ConnectionError("Redis closed the connection"))
@@ -137,7 +138,8 @@ class Protocol(asyncio.Protocol):
         self._issued += 1
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub wants one exact union
+        packed = command if isinstance(command, bytes) else hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub wants one exact union
+        self._outgoing.append(packed)
         return future
 
     def _flush(self) -> None:
