@@ -102,8 +102,9 @@ def _draw_once(organization_id: uuid.UUID, month: int | None) -> Balance:
     recorded = _add_ledger(lines, organization_id, month, {*noted, *streamed})
     for request_id, each in streamed.items():
         units, settled_by = recorded.get(request_id, (0, ""))
-        # A late event takes the place of the reaper's record; of any other record it is a repetition.
-        if not settled_by or (each.late and settled_by == events.REAPER):
+        # A gateway's late event takes the place of the reaper's record; of any other record it is a repetition.
+        corrects = each.late and each.event.settled_by != events.REAPER
+        if not settled_by or (corrects and settled_by == events.REAPER):
             _add(lines, each.event.api_key_id, unmetered=each.event.units - units)
     for request_id, api_key_id in noted.items():
         if request_id not in streamed and request_id not in recorded:

@@ -50,11 +50,11 @@ SELECT api_key_id, units, 0, id, settled_by FROM billing_usagerecord WHERE id = 
 
 
 class _Unsettled(msgspec.Struct):
-    """What notes and stream say of one request."""
+    """What notes and stream say of one request. ``corrects``: the meter lets it replace the reaper's record."""
 
     api_key_id: uuid.UUID
     units: int
-    late: bool = False
+    corrects: bool = False
 
 
 class _Usage(msgspec.Struct, tag="usage"):
@@ -64,6 +64,7 @@ class _Usage(msgspec.Struct, tag="usage"):
     api_key_id: uuid.UUID
     month: int
     units: int
+    settled_by: str = events.GATEWAY
 
 
 class _Refused(msgspec.Struct, tag="refused"):
@@ -145,7 +146,8 @@ def _streamed(organization_id: uuid.UUID, month: int) -> Iterator[tuple[uuid.UUI
             except (msgspec.DecodeError, KeyError):
                 continue  # the meter sets it aside
             if isinstance(event, _Usage) and event.month == month:
-                yield event.id, _Unsettled(event.api_key_id, event.units, b"late" in fields)
+                corrects = b"late" in fields and event.settled_by != events.REAPER
+                yield event.id, _Unsettled(event.api_key_id, event.units, corrects)
         last = f"({page[-1][0].decode()}"
 
 
@@ -168,7 +170,7 @@ def _totals(
         for api_key_id, units, cost, request_id, settled_by in cursor.fetchall():
             if request_id is None:
                 add(api_key_id, units, cost)
-            elif not (settled_by == events.REAPER and unsettled[request_id].late):
+            elif not (settled_by == events.REAPER and unsettled[request_id].corrects):
                 del unsettled[request_id]
             else:
                 recorded[request_id] = units  # the meter will correct it by the difference

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from billing import events, limits, months, quota, redis_keys, snapshots
+from billing import balance, events, limits, months, quota, redis_keys, snapshots
 from billing.settlement import Settlement
 from helixflow.lib import errors, ids, redis
 from tests.billing.admitting import Account, current_month, drain, forget_snapshots, settle, usage_of
@@ -59,6 +59,20 @@ def test_notes_stream_and_ledger_count_once_each(account):
         "used": 5, f"k:{key}": 4, f"k:{second}": 1, "spent": 3_000_000, f"s:{key}": 3_000_000, f"s:{second}": 0
     }  # fmt: skip
     assert account.used() == before["used"]
+
+
+def test_a_guess_that_comes_late_corrects_no_other(account):
+    """The reaper's, which knew of a first byte, and what a dead gateway's spool says: the meter leaves the first."""
+    request_id = ids.uuid7()
+    verdict = account.admit(request_id)
+    account.settle(verdict, request_id, settled_by=events.REAPER)
+    drain()
+    account.settle(verdict, request_id, units=0, settled_by=events.REAPER)
+    assert not balance.draw(account.id).differs
+    seed(account)
+    assert not balance.draw(account.id).differs
+    drain()
+    assert [record.units for record in account.records()] == [account.used()] == [1]
 
 
 def test_an_unused_month_begins_at_nothing(account):
