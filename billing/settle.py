@@ -12,8 +12,9 @@ import uuid
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from django.conf import settings
@@ -232,7 +233,8 @@ class Settler:
             marks[tag] += (request.request_id.hex, msgspec.json.encode(request.mark()))
         try:
             for tag, arguments in marks.items():
-                await _mark.run((redis_keys.notes(tag),), *arguments)
+                for some in _chunks(arguments, 2 * BATCH):
+                    await _mark.run((redis_keys.notes(tag),), *some)
         except redis.RedisError:
             self._lasting |= lasting  # of those settled meanwhile no note is left to mark
             raise
@@ -264,18 +266,38 @@ def calls(
     """Keys and arguments of settle.lua, and what they close."""
     by_tag: defaultdict[str, list[Settlement]] = defaultdict(list)
     for settlement in settlements:
-        by_tag[redis.shard_tag(settlement.organization_id)].append(settlement)
+        by_tag[_names(settlement.organization_id.int, settlement.month).tag].append(settlement)
     for tag, all_of_shard in by_tag.items():
         for batch in _chunks(all_of_shard, BATCH):
             keys = [redis_keys.notes(tag), redis_keys.usage_stream(tag)]
             arguments: list[str | bytes | int] = ["0"]
             for one in batch:
-                keys += (redis_keys.month(one.organization_id, one.month), redis_keys.parallel(one.organization_id))
+                names = _names(one.organization_id.int, one.month)
+                keys += (names.month, names.parallel)
                 arguments += (
-                    *(one.id.hex, one.organization_id.hex, one.api_key_id.hex),
+                    *(one.id.hex, names.organization, one.api_key_id.hex),
                     *(one.units, int(one.leased), bytes(one.payload)),
                 )
             yield tuple(keys), arguments, batch
+
+
+class _Names(NamedTuple):
+    tag: str
+    organization: str
+    month: str
+    parallel: str
+
+
+@lru_cache(maxsize=10_000)
+def _names(organization: int, month: int) -> _Names:
+    """By the number of the organization's id: numbers are found ten times as fast as UUIDs."""
+    organization_id = uuid.UUID(int=organization)
+    return _Names(
+        redis.shard_tag(organization_id),
+        organization_id.hex,
+        redis_keys.month(organization_id, month),
+        redis_keys.parallel(organization_id),
+    )
 
 
 def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
