@@ -61,6 +61,7 @@ async def lifespan(receive: Any, send: Any) -> None:
     # each time for 50 ms in which nobody is answered.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # the default of 700 objects is what a dozen requests under way make
     lifecycle.enter("ready")
     await send({"type": "lifespan.startup.complete"})
     await receive()
