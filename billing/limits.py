@@ -158,6 +158,15 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
         return errors.InsufficientQuota(f"{what}. It is renewed on {renewed} (UTC), or when it is raised.")
 
 
+class Unheard(Exception):
+    """Refused, though Redis was asked and may have admitted the request: ``verdict`` is what to cancel."""
+
+    def __init__(self, verdict: Verdict, refusal: errors.HelixError) -> None:
+        super().__init__(refusal.message)
+        self.verdict = verdict
+        self.refusal = refusal
+
+
 def _tightest(limit: int, used: int, key_limit: int | None, key_used: int) -> tuple[int, int]:
     remaining = limit - used if limit > used else 0
     if key_limit is not None and key_limit - key_used < remaining:
@@ -168,7 +177,7 @@ def _tightest(limit: int, used: int, key_limit: int | None, key_used: int) -> tu
 async def admit(token: str, request_id: uuid.UUID, process: str) -> Verdict:
     """Admit one inference request, or refuse it. Idempotent by ``request_id`` until that is settled.
 
-    Whoever gets an admitted verdict must settle it. Raises InvalidApiKey, ServiceUnavailable.
+    Whoever gets an admitted verdict must settle it. Raises InvalidApiKey, ServiceUnavailable, Unheard.
     """
     snapshot = await snapshots.get(token)
     if not breaker.allows():
@@ -180,7 +189,12 @@ async def admit(token: str, request_id: uuid.UUID, process: str) -> Verdict:
             reply: Any = await _prepared(snapshot, month, process, fresh, lenient).run(request_id.hex)
         except redis.RedisError:
             breaker.failed()
-            return await _admit_here(snapshot, token, uncertain=True)
+            try:
+                return await _admit_here(snapshot, token, uncertain=True)
+            except errors.HelixError as refusal:
+                now = int(time.time()) + clock_offset_s
+                verdict = Verdict(snapshot, MINUTE, now, 0, 0, 0, 0, local=True, uncertain=True)
+                raise Unheard(verdict, refusal) from None
         breaker.succeeded()
         match reply[0]:
             case 1:

@@ -211,7 +211,11 @@ class Exchange:
 
     async def _admit(self, token: str) -> Snapshot:
         settler = self.gateway.settler
-        verdict = await limits.admit(token, self.request_id, settler.process)
+        try:
+            verdict = await limits.admit(token, self.request_id, settler.process)
+        except limits.Unheard as unheard:
+            settler.cancel(unheard.verdict, self.request_id)
+            raise unheard.refusal from None
         self.headers += verdict.headers()
         if not verdict.admitted:
             if verdict.uncertain:

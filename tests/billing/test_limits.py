@@ -278,8 +278,9 @@ def test_without_redis_a_snapshot_older_than_30_s_is_read_again(organization, ow
     api_keys.revoke(key=organization.api_keys.get(), user=owner)
     assert admit_many(token, 1)[0].admitted
     monkeypatch.setattr(limits, "MAX_AGE_S", -1)
-    with pytest.raises(errors.InvalidApiKey):
+    with pytest.raises(limits.Unheard) as unheard:
         admit_many(token, 1)
+    assert isinstance(unheard.value.refusal, errors.InvalidApiKey)
 
 
 def test_the_lua_and_python_sides_agree_on_keys_of_one_slot(token):

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from accounts import api_keys, generation
 from accounts.models import Organization
-from billing import events, redis_keys
+from billing import events, limits, redis_keys, snapshots
 from billing.models import Plan, Subscription
-from helixflow.lib import ids, redis
+from helixflow.lib import ids, pipelined_redis, redis
 from inference import relay
 from inference.upstream import Deadlines
 from tests.billing.admitting import current_month, read_stream
@@ -258,6 +258,28 @@ def test_a_disabled_organization(plane, deployment, token, organization, settled
         Organization.objects.filter(id=organization.id).update(disabled_at=timezone.now())
         generation.bump(organization.id)
     assert ended(plane.chat(token), settled()) == (403, "authorization_failed", 0)
+
+
+def test_a_refusal_leaves_nothing_of_an_admission_that_was_not_heard_of(
+    plane, deployment, token, organization, settled, monkeypatch
+):
+    """Redis answers too late, and by then the key must be read again, which PostgreSQL does not allow."""
+    assert plane.chat(token).status_code == 200
+    settled()
+    run = pipelined_redis.Prepared.run
+
+    async def too_late(self, last):
+        await run(self, last)
+        raise redis.RedisError("no reply in time")
+
+    def away(token):
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(pipelined_redis.Prepared, "run", too_late)
+    monkeypatch.setattr(limits, "MAX_AGE_S", -1.0)
+    monkeypatch.setattr(snapshots, "load", away)
+    assert plane.chat(token).status_code == 503
+    settled()
 
 
 def test_a_refused_request_leaves_no_record(plane, deployment, token, organization):
