@@ -1,6 +1,7 @@
 """Every dimension of admission: refused at its limit, in a fixed order, and what is refused costs nothing."""
 
 import asyncio
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -333,6 +334,28 @@ def test_while_the_ledger_is_away_the_month_waits_and_the_minute_holds(account, 
     account.limit(requests_per_month=1)
     assert account.outcomes(1) == [MONTH]
     assert account.used() == 3
+
+
+def test_a_ledger_that_hangs_for_some_refuses_nobody_else(account, monkeypatch):
+    """Who seeds is stuck, so the next organization's seeding does not even begin."""
+    others = [Account.make(f"stuck-{number}") for number in range(limits.SEEDERS)]
+    ended = threading.Event()
+
+    def hangs(*given):
+        ended.wait()
+        raise OperationalError("the connection was closed")
+
+    monkeypatch.setattr(quota, "_totals", hangs)
+    monkeypatch.setattr(limits, "SEED_WAIT_S", 0.5)
+    monkeypatch.setattr(limits, "PAUSE_S", 0.0)
+
+    async def admit_all():
+        try:
+            return [await limits.admit(each.key.token, ids.uuid7(), PROCESS) for each in (*others, account)]
+        finally:
+            ended.set()
+
+    assert [verdict.outcome for verdict in asyncio.run(admit_all())] == [ADMITTED] * (limits.SEEDERS + 1)
 
 
 def _away(*given):
