@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from django.core.management import call_command
@@ -46,23 +47,35 @@ def valkey(data_dir: Path, settings: Any) -> Iterator[Server]:
     server.kill()
 
 
-@pytest.fixture
-def postgresql(data_dir: Path, settings: Any, django_db_blocker: Any) -> Iterator[Server]:
-    """The same for PostgreSQL, with empty tables. For tests that have no other database."""
-    server = Server(embedded.postgresql(data_dir, port=embedded.free_port(), options=("shared_buffers=64MB",)))
-    server.start()
-    user, _, rest = server.url.removeprefix("postgresql://").partition(":")
-    password, _, place = rest.partition("@")
-    host, _, rest = place.partition(":")
-    port, _, name = rest.partition("/")
+@pytest.fixture(scope="module")
+def _postgresql(django_db_blocker: Any) -> Iterator[Server]:
+    """For this process too. Migrated once: that takes longer than most tests."""
     known = dict(connection.settings_dict)
-    with django_db_blocker.unblock():
-        connections.close_all()
-        connection.settings_dict.update(USER=user, PASSWORD=password, HOST=host, PORT=port, NAME=name)
-        try:
-            call_command("migrate", verbosity=0)
-            yield server
-        finally:
+    with tempfile.TemporaryDirectory(prefix="helixflow-faults-", ignore_cleanup_errors=True) as folder:
+        service = embedded.postgresql(Path(folder), port=embedded.free_port(), options=("shared_buffers=64MB",))
+        server = Server(service)
+        server.start()
+        address = urlsplit(service.url)
+        with django_db_blocker.unblock():
             connections.close_all()
-            connection.settings_dict.update(known)
-    server.kill()
+            connection.settings_dict.update(
+                USER=address.username, PASSWORD=unquote(address.password or ""), HOST=address.hostname,
+                PORT=address.port, NAME=address.path.lstrip("/"),
+            )  # fmt: skip
+            try:
+                call_command("migrate", verbosity=0)
+                yield server
+            finally:
+                connections.close_all()
+                connection.settings_dict.update(known)
+        server.kill()
+
+
+@pytest.fixture
+def postgresql(_postgresql: Server) -> Iterator[Server]:
+    """In place of the tests' own, with empty tables. For tests that have no other database."""
+    yield _postgresql
+    connection.close()
+    if _postgresql.process.poll() is not None:
+        _postgresql.start()
+    call_command("flush", interactive=False, verbosity=0)
