@@ -100,10 +100,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.held())
     @rule(pick=picks, units=units)
     def settle(self, pick: int, units: int) -> None:
-        request = _pick(self.model.held(), pick)
-        request.held = False
-        request.settled = usage_of(request.verdict, request.id, units=units, tokens=events.Tokens(units, 1))
-        self._settle(request)
+        self._end(_pick(self.model.held(), pick), units)
 
     @precondition(lambda self: self.model.settled())
     @rule(pick=picks)
@@ -168,6 +165,23 @@ class Machine(RuleBasedStateMachine):
                 assert (request in found, late) == (True, False)
                 assert (event.settled_by, event.units) == (events.REAPER, int(request.answering))
                 known.append((request, event, False))
+
+    @precondition(lambda self: self.model.noted())
+    @rule(pick=picks, units=units, metered=st.booleans())
+    def settle_after_the_reaper(self, pick: int, units: int, *, metered: bool) -> None:
+        """A gateway was stopped for so long that it was given up."""
+        request = _pick(self.model.noted(), pick)
+        was_beating = request.process in self.model.beating
+        self.model.beating.discard(request.process)
+        redis.sync_client().delete(heartbeat_key(request.process))
+        self.reap()
+        if metered:
+            self.meter(10_000, dies=False)
+        if was_beating:
+            self.model.beating.add(request.process)
+            self._beat()
+        if request.held:
+            self._end(request, units)
 
     @rule(most=st.integers(1, 4), dies=st.booleans())
     def meter(self, most: int, *, dies: bool) -> None:
@@ -278,6 +292,11 @@ class Machine(RuleBasedStateMachine):
             model.objects.all().delete()
         again.apply()
         assert sums() == stored
+
+    def _end(self, request: Request, units: int) -> None:
+        request.held = False
+        request.settled = usage_of(request.verdict, request.id, units=units, tokens=events.Tokens(units, 1))
+        self._settle(request)
 
     def _settle(self, request: Request) -> None:
         assert request.settled is not None

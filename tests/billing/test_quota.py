@@ -183,6 +183,27 @@ def test_a_unit_given_back_while_the_ledger_is_read_is_not_counted(account, monk
     assert account.used() == 0
 
 
+def test_a_request_that_moves_on_while_it_is_looked_for_is_found_once(account, monkeypatch):
+    """From its note into the stream, and from there into the ledger, each between two readings."""
+    request_id = ids.uuid7()
+    verdict = account.admit(request_id)
+    lose(account)
+    streamed, totals = quota._streamed, quota._totals
+
+    def settled_before(*given):
+        account.settle(verdict, request_id)
+        return streamed(*given)
+
+    def metered_before(*given):
+        drain(book=FlatPrice())
+        return totals(*given)
+
+    monkeypatch.setattr(quota, "_streamed", settled_before)
+    monkeypatch.setattr(quota, "_totals", metered_before)
+    seed(account)
+    assert account.used() == 1
+
+
 # What was spent
 
 
