@@ -21,7 +21,7 @@ for item = 0, (#ARGV - 1) / 6 - 1 do
     if redis.call('HEXISTS', month, 'used') == 1 then
       redis.call('HINCRBY', month, 'used', -1)
       redis.call('HINCRBY', month, 'k:' .. key, -1)
-    else -- for who is seeding at this moment, having counted the note: billing/seed.lua
+    else -- for who is seeding at this moment, having counted the note: finish_seed.lua
       redis.call('HSET', month, 'returned:' .. id, key)
       redis.call('EXPIRE', month, 60)
     end
