@@ -37,10 +37,12 @@ DEADLINES: Final = Deadlines()
 MAX_ANSWER: Final = 32 * 1024 * 1024
 MAX_ERROR_BODY: Final = 64 * 1024
 LINGER_S: Final = 0.2
+RETRY_WITHIN_S: Final = 300.0  # then another deployment is no help any more, and the note would outlive its time
 DONE: Final = b"[DONE]"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 BUSY: Final = "The model is busy. Try again after the time in Retry-After."
 UNAVAILABLE: Final = "The model is unavailable for a moment. Try again."
+REPEATED: Final = "connection lost, sent again"  # by which an upstream may have seen the request twice
 # What an upstream refuses because of what the caller wrote; all else it refuses because of us.
 CALLERS_MISTAKES: Final = frozenset({400, 413, 422})
 
@@ -156,8 +158,11 @@ class Stream:
         """What was produced, whole or cut off."""
         call, rewriter = self._call, self._rewriter
         if call.usage is None and rewriter.started:
-            call.reported = rewriter.usage is not None
-            call.usage = rewriter.usage = rewriter.usage or call.estimate(rewriter.completion_chars)
+            usage = rewriter.usage
+            if usage is None or (usage.completion_tokens == 0 and rewriter.completion_chars):  # a count that never ran
+                usage = call.estimate(rewriter.completion_chars)
+            call.reported = usage is rewriter.usage
+            call.usage = rewriter.usage = usage
 
 
 async def complete(call: Call, deployments: Iterable[Deployment]) -> tuple[Deployment, bytes]:
@@ -174,8 +179,11 @@ async def _first_success(
     call: Call, deployments: Iterable[Deployment], attempt: Callable[[Deployment], Awaitable[T]]
 ) -> T:
     failure: AttemptFailed | None = None
+    began = time.monotonic()
     for deployment in routing.order(deployments):
         started = time.monotonic()
+        if failure is not None and started - began > RETRY_WITHIN_S:
+            break
         call.trying = deployment.name
         outcome = "left"  # by the caller, or as the server stops
         call.on_attempt()
@@ -251,7 +259,13 @@ async def _open_stream_at(call: Call, deployment: Deployment) -> Stream:
 
 async def _post(call: Call, deployment: Deployment, *, stream: bool) -> Response:
     body = call.encode(deployment, stream=stream)
-    response = await call.client.post(deployment.origin, PATH, deployment.headers, body, DEADLINES)
+    started = time.monotonic()
+
+    def repeated() -> None:
+        call.attempts.append(Attempt(deployment.name, REPEATED, (time.monotonic() - started) * 1000))
+        call.on_attempt()
+
+    response = await call.client.post(deployment.origin, PATH, deployment.headers, body, DEADLINES, on_repeat=repeated)
     if response.status == 200:
         return response
     try:

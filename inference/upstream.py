@@ -11,6 +11,7 @@ import ipaddress
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from functools import cache
 from typing import Self
 from urllib.parse import urlsplit
@@ -142,7 +143,16 @@ class UpstreamClient:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def post(self, origin: Origin, path: str, headers: bytes, body: bytes, deadlines: Deadlines) -> Response:
+    async def post(
+        self,
+        origin: Origin,
+        path: str,
+        headers: bytes,
+        body: bytes,
+        deadlines: Deadlines,
+        *,
+        on_repeat: Callable[[], None] | None = None,
+    ) -> Response:
         """Send ``POST {prefix}{path}`` and return once the head of the answer is there, whatever its status.
 
         ``headers`` are whole lines, made once by ``header_lines``.
@@ -150,7 +160,8 @@ class UpstreamClient:
         An idle connection can be closed by the upstream in the moment we write to it. So a request on a *reused*
         connection that ends within a second, before any byte of an answer, is sent once more on a fresh one. The
         upstream may in theory have begun on the first: a completion changes nothing there, at worst it is computed
-        twice. One that worked for longer before it broke off is not such a race and not repeated.
+        twice. One that worked for longer before it broke off is not such a race and not repeated. ``on_repeat`` is told
+        before it is sent again.
         """
         if self._closed:
             raise RuntimeError("this client is closed")
@@ -164,6 +175,8 @@ class UpstreamClient:
             except UpstreamDisconnected as error:
                 if error.started or loop.time() - started_at > STALE_S:
                     raise
+                if on_repeat is not None:
+                    on_repeat()
         connection = await self._connect(loop, origin, deadlines.connect_s)
         return await connection.exchange(request, deadlines, started_at)
 

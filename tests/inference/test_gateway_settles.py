@@ -167,6 +167,18 @@ def test_the_second_deployment_answers(plane, token, upstream, settled):
     assert event.deployment == "second"
 
 
+def test_what_is_sent_again_is_an_attempt_of_its_own(plane, deployment, token, upstream, organization):
+    """A kept connection that ends before any answer: the upstream may have seen the request on both."""
+    plane.chat(token)
+    upstream.script("reset-before-head")
+    response = plane.chat(token)
+    wait_for(lambda: len(usage_events(organization)) == 2)
+    event = usage_events(organization)[-1]
+    assert ended(response, event) == (200, "", 1)
+    assert outcomes(event) == [("first", relay.REPEATED), ("first", "ok")]
+    assert len(upstream.requests) == 3
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_all_fail(plane, token, settled, stream):
     deploy(refused_url(), name="dead", priority=0)
