@@ -1,6 +1,7 @@
 """A few seconds of the randomised run (`make soak` gives it minutes), and proof that its checker sees its quarry."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +10,18 @@ from tests.fakes.behaviours import LEAKY_KEY
 from tests.soak.checker import miscounts, problems
 from tests.soak.clients import Entry
 from tests.soak.http import Answer
-from tests.soak.run import soak
+from tests.soak.run import CALM, KILLS, soak
 from tests.soak.world import Tenant, make_tenant
 
 
 @pytest.mark.django_db(transaction=True)
-def test_random_clients_and_a_misbehaving_upstream_break_nothing() -> None:
-    report = soak(seed=20240101, seconds=8)
-    assert report.calls > 100
+@pytest.mark.parametrize(("scenario", "workers"), [(CALM, 1), (KILLS, 2)])
+def test_random_clients_and_a_misbehaving_upstream_break_nothing(tmp_path: Path, scenario: str, workers: int) -> None:
+    report = soak(seed=20240101, seconds=6, data_dir=tmp_path, workers=workers, scenario=scenario)
     assert report.problems == []
+    assert report.calls > 100
+    assert report.records > 50
+    assert (report.kills > 0) == (scenario == KILLS)
 
 
 def refused(code: str, status: int, *, request_id: str = "req_1", kind: str = "bad", **headers: str) -> Entry:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -215,17 +215,24 @@ def until_known(account: Account, request_ids: set[uuid.UUID]) -> None:
     wait_for(known, seconds=PATIENCE_S, what="not all of it was settled")
 
 
-def check_books(account: Account, running: web.Web, request_ids: set[uuid.UUID]) -> dict[uuid.UUID, UsageRecord]:
-    """One record each, sums that are those of the records, and a counter that says the same. Returns the records."""
-    until_known(account, request_ids)
+def until_agreed(account: Account, ask: Callable[[], requests.Response]) -> None:
+    """The counter says what the ledger does. ``ask`` makes a request, with which a lost counter is made anew."""
 
     def agree() -> bool:
-        if account.used() is None:  # it is counted anew with the next request
-            until_known(account, {request_id(chat(running, account.key.token))})
+        if account.used() is None:
+            answer = ask()
+            if answer.status_code != 429:
+                until_known(account, {request_id(answer)})
         drain()
         return not account.stream() and account.used() == sum(record.units for record in account.records())
 
     wait_for(agree, seconds=PATIENCE_S, what="the counter and the ledger disagree")
+
+
+def check_books(account: Account, running: web.Web, request_ids: set[uuid.UUID]) -> dict[uuid.UUID, UsageRecord]:
+    """One record each, sums that are those of the records, and a counter that says the same. Returns the records."""
+    until_known(account, request_ids)
+    until_agreed(account, lambda: chat(running, account.key.token))
     check_sums()
     records = {record.id: record for record in account.records()}
     assert request_ids <= set(records)

@@ -1,36 +1,77 @@
-"""`make soak`: minutes of it, on servers of its own. A failure prints the seed to replay."""
+"""`make soak`: minutes of each scenario, on servers of its own. A failure prints the seed to replay."""
 
 import argparse
 import os
 import random
 import sys
+import tempfile
+from pathlib import Path
 
 import django
 from django.core.management import call_command
+from django.db import connection
+
+SCENARIOS = ("calm", "kills", "redis-stops", "redis-restarts", "state-machine")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--seconds", type=float, default=120, help="of each scenario (default 120)")
     parser.add_argument("--workers", type=int, default=2, help="web processes (default 2)")
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="can be repeated (default: all)")
+    parser.add_argument("--examples", type=int, default=400, help="of the state machine (default 400)")
     options = parser.parse_args()
-    print(f"Seed {options.seed}, {options.seconds:.0f} s, {options.workers} web processes.", flush=True)
 
     import tests.services  # noqa: F401  # starts PostgreSQL and Valkey, before Django reads its settings
 
-    os.environ |= {"DJANGO_SETTINGS_MODULE": "helixflow.settings", "HELIXFLOW_LOG_LEVEL": "WARNING"}
+    os.environ |= {"DJANGO_SETTINGS_MODULE": "helixflow.settings", "HELIXFLOW_LOG_LEVEL": "ERROR"}
     django.setup()
     call_command("migrate", verbosity=0)
+    failed = [scenario for scenario in options.scenario or SCENARIOS if not _passes(scenario, options)]
+    for scenario in failed:
+        print(
+            f'\nReplay: make soak ARGS="--scenario {scenario} --seed {options.seed} --seconds {options.seconds:g} '
+            f'--workers {options.workers} --examples {options.examples}"'
+        )
+    return 1 if failed else 0
+
+
+def _passes(scenario: str, options: argparse.Namespace) -> bool:
+    print(f"\n{scenario}, seed {options.seed}", flush=True)
+    call_command("flush", interactive=False, verbosity=0)
+    if scenario == "state-machine":
+        return _run_state_machine(options)
     from tests.soak.run import soak  # models can be imported only now
 
-    report = soak(seed=options.seed, seconds=options.seconds, workers=options.workers)
-    print(f"{report.calls} calls: " + ", ".join(f"{count} {what}" for what, count in report.outcomes.most_common()))
+    with tempfile.TemporaryDirectory(prefix="helixflow-soak-", ignore_cleanup_errors=True) as folder:
+        report = soak(
+            seed=options.seed,
+            seconds=options.seconds,
+            data_dir=Path(folder),
+            workers=options.workers,
+            scenario=scenario,
+            patient=True,
+        )
+    outcomes = ", ".join(f"{count} {what}" for what, count in report.outcomes.most_common())
+    print(f"{report.calls} calls ({outcomes}), {report.kills} kills, {report.records} records,")
+    print(f"the last of them settled after {report.settled_after_s:.0f} s.")
     for problem in report.problems:
         print(f"\n✗ {problem}")
-    if report.problems:
-        print(f'\nReplay: make soak ARGS="--seed {options.seed} --seconds {options.seconds:g}"')
-    return 1 if report.problems else 0
+    connection.close()
+    return not report.problems
+
+
+def _run_state_machine(options: argparse.Namespace) -> bool:
+    from tests.billing import state_machine
+
+    try:
+        state_machine.run(examples=options.examples, steps=60, seed=options.seed)
+    except AssertionError as error:
+        print("\n".join([f"✗ {error}", *getattr(error, "__notes__", ())]))
+        return False
+    print(f"{options.examples} examples of 60 steps.")
+    return True
 
 
 if __name__ == "__main__":

@@ -26,12 +26,17 @@ SECRET = [LEAKY_KEY, LEAKY_ADDRESS, answers.UPSTREAM_ID, answers.UPSTREAM_MODEL,
 WAITING = {"rate_limit_exceeded", "service_unavailable"}  # they come with Retry-After
 
 
-def problems(log: list[Entry]) -> list[str]:
-    """Empty if every answer was one that its call may have."""
+CUT = {"no answer at all", "the connection ended within an answer"}  # what a killed process leaves to its callers
+
+
+def problems(log: list[Entry], *, killing: bool = False) -> list[str]:
+    """Empty if every answer was one that its call may have. ``killing``: and processes may die under it."""
     found: Counter[str] = Counter()
     example: dict[str, str] = {}
     for entry in log:
         for problem in _of_entry(entry):
+            if killing and problem in CUT:
+                continue
             found[problem] += 1
             shown = (
                 f"{entry.kind} {entry.model} stream={entry.stream}: {entry.answer.status} {entry.answer.body[-300:]!r}"

@@ -36,19 +36,25 @@ BAD_BODIES: tuple[bytes, ...] = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One call. ``kind`` says what may come of it; see ``tests.soak.checker``."""
+    """One call. ``kind`` says what may come of it; see ``tests.soak.checker``.
+
+    ``user`` was sent as the request's own: upstream and ledger have it too. Empty where no valid body was sent.
+    """
 
     kind: str
     model: str
     stream: bool
     tenant: str  # the organization's name; empty if no key of one was sent
     answer: Answer
+    user: str = ""
 
 
 class Actor:
     """One client: a loop of random calls until the deadline."""
 
     def __init__(self, seed: str, port: int, tenants: list[Tenant], log: list[Entry]) -> None:
+        self._seed = seed
+        self._calls = 0
         self._dice = random.Random(seed)
         self._client = Client(port)
         self._tenants = tenants
@@ -89,8 +95,10 @@ class Actor:
 
     async def _complete(self, kind: str, model: str, stream: bool, *, leave_after_s: float = PATIENCE_S) -> None:
         tenant = self._tenant()
-        answer = await self._post(_body(model, stream=stream), tenant.key, leave_after_s=leave_after_s)
-        self._note(kind, model, stream, tenant.organization.name, answer)
+        self._calls += 1
+        user = f"{self._seed}/{self._calls}"
+        answer = await self._post(_body(model, stream=stream, user=user), tenant.key, leave_after_s=leave_after_s)
+        self._log.append(Entry(kind, model, stream, tenant.organization.name, answer, user))
 
     def _tenant(self) -> Tenant:
         """Mostly the first, which has plenty: who is refused by the limit gets no further."""
@@ -121,8 +129,10 @@ async def revoke_over_and_over(port: int, tenant: Tenant, log: list[Entry], dead
     client.close()
 
 
-def _body(model: str, *, stream: bool) -> bytes:
+def _body(model: str, *, stream: bool, user: str = "") -> bytes:
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "Hello, world!"}]}
+    if user:
+        body["user"] = user
     if stream:
         body["stream"] = True
     return json.dumps(body).encode()

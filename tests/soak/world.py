@@ -52,11 +52,11 @@ class Tenant:
 
 
 def make_models(upstream: Upstream) -> None:
-    """A model for each behaviour, under its name."""
-    provider = Provider.objects.create(name="soak", base_url=upstream.url)
+    """A model for each behaviour, under its name; those of an earlier run lead here now."""
+    provider, _ = Provider.objects.update_or_create(name="soak", defaults={"base_url": upstream.url})
     for name in BEHAVIOURS:
-        model = Model.objects.create(name=name, owned_by="soak")
-        Deployment.objects.create(name=name, model=model, provider=provider, upstream_model=name)
+        model, _ = Model.objects.get_or_create(name=name, defaults={"owned_by": "soak"})
+        Deployment.objects.get_or_create(name=name, model=model, provider=provider, upstream_model=name)
 
 
 def make_tenant(name: str, *, limit: int) -> Tenant:
