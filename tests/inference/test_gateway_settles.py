@@ -4,9 +4,11 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import time_machine
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
@@ -118,6 +120,19 @@ def test_classes_of_tokens_are_disjoint(plane, deployment, token, upstream, sett
         input=35, cached_input=60, input_audio=5, output=16, reasoning=30, output_audio=4
     )  # fmt: skip
     assert settled().tokens == expected
+
+
+@pytest.mark.parametrize("year", [2024, 2031])
+def test_a_clock_that_jumps_changes_neither_limits_nor_durations(plane, deployment, token, settled, year):
+    client: Any = redis.sync_client()
+    before, _ = client.time()
+    with time_machine.travel(datetime(year, 1, 1, tzinfo=UTC), tick=True):
+        response = plane.chat(token)
+    event = settled()
+    assert ended(response, event) == (200, "", 1)
+    assert event.month == current_month()
+    assert before < int(response.headers["x-ratelimit-reset"]) <= client.time()[0] + 60
+    assert 0 < event.duration_ms < 60_000
 
 
 # Usage that nobody reports
