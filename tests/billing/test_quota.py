@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from billing import balance, events, limits, months, quota, redis_keys, snapshots
+from billing import balance, events, limits, months, quota, redis_keys, snapshots, unsettled
 from billing.settlement import Settlement
-from helixflow.lib import errors, ids, redis
+from helixflow.lib import ids, redis
 from tests.billing.admitting import Account, current_month, drain, forget_snapshots, settle, usage_of
 from tests.billing.usage_events import FlatPrice
 
@@ -29,7 +29,7 @@ def account(db):
 
 
 def seed(account, month=None):
-    quota.seed(snapshots.cache.get_sync(account.key.token), month or current_month())
+    return quota.seed(snapshots.cache.get_sync(account.key.token), month or current_month())
 
 
 def lose(account):
@@ -123,7 +123,7 @@ def test_what_nobody_can_read_is_passed_over(account):
 
 
 def test_a_long_stream_is_read_to_its_end(account, monkeypatch):
-    monkeypatch.setattr(quota, "PAGE", 3)
+    monkeypatch.setattr(unsettled, "PAGE", 3)
     verdict = account.admit()
     settle(*(Settlement.of(usage_of(verdict, ids.uuid7())) for _ in range(10)))
     seed(account)
@@ -162,9 +162,39 @@ def test_it_gives_up_where_it_is_disturbed_over_and_over(account, monkeypatch):
         return totals(*given)
 
     monkeypatch.setattr(quota, "_totals", disturbed)
-    with pytest.raises(errors.ServiceUnavailable):
-        seed(account)
+    assert not seed(account)
     assert account.used() is None
+
+
+def test_who_goes_on_without_a_counter_waits_for_the_last_try(account, monkeypatch):
+    """Else many processes that do could disturb each other's seeding for ever."""
+    totals = quota._totals
+    outcomes = []
+
+    def meanwhile(*given):
+        verdict = account.admit_leniently()
+        outcomes.append(verdict)
+        return totals(*given)
+
+    account.admit()
+    lose(account)
+    monkeypatch.setattr(quota, "_totals", meanwhile)
+    assert seed(account)
+    assert outcomes == [limits.ADMITTED] * (quota.TRIES - 1) + [limits.UNSEEDED]
+    assert account.used() == quota.TRIES
+
+
+def test_both_months_are_counted_anew_where_note_and_settlement_differ(account):
+    """A gateway that never heard the answer names the month of its own clock."""
+    verdict = account.admit()
+    request_id = ids.uuid7()
+    verdict = account.admit(request_id)
+    other = months.of(months.bounds(verdict.month)[1])
+    seed(account, other)
+    settle(Settlement(request_id, account.id, account.key.row.id, other, 0))
+    assert (account.month(), account.month(other)) == ({}, {})
+    seed(account)
+    assert account.used() == 1
 
 
 def test_a_unit_given_back_while_the_ledger_is_read_is_not_counted(account, monkeypatch):
@@ -188,18 +218,18 @@ def test_a_request_that_moves_on_while_it_is_looked_for_is_found_once(account, m
     request_id = ids.uuid7()
     verdict = account.admit(request_id)
     lose(account)
-    streamed, totals = quota._streamed, quota._totals
+    happenings = [lambda: None, lambda: account.settle(verdict, request_id), lambda: drain(book=FlatPrice())]
 
-    def settled_before(*given):
-        account.settle(verdict, request_id)
-        return streamed(*given)
+    def after_something(real):
+        def read(*given):
+            happenings.pop(0)()
+            found = real(*given)
+            return found if isinstance(found, tuple) else list(found)
 
-    def metered_before(*given):
-        drain(book=FlatPrice())
-        return totals(*given)
+        return read
 
-    monkeypatch.setattr(quota, "_streamed", settled_before)
-    monkeypatch.setattr(quota, "_totals", metered_before)
+    for name in ("_noted", "_streamed", "_totals"):
+        monkeypatch.setattr(quota, name, after_something(getattr(quota, name)))
     seed(account)
     assert account.used() == 1
 
