@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from billing import events, live, months, quota, redis_keys
+from billing import events, live, months, quota, redis_keys, unsettled
 
 TRIES: Final = 3
 Key = uuid.UUID | None  # None: all keys of the organization
@@ -95,10 +95,10 @@ def _draw_once(organization_id: uuid.UUID, month: int | None) -> Balance:
     lines: dict[Key, Line] = defaultdict(Line, {None: Line()})
     noted = {
         request_id: note.api_key_id
-        for request_id, note in live.in_flight(organization_id).items()
+        for request_id, note in unsettled.under_way(organization_id).items()
         if note.month == month
     }
-    streamed = {each.event.id: each for each in live.unmetered(organization_id) if each.event.month == month}
+    streamed = {each.event.id: each for each in unsettled.unmetered(organization_id) if each.event.month == month}
     recorded = _add_ledger(lines, organization_id, month, {*noted, *streamed})
     for request_id, each in streamed.items():
         units, settled_by = recorded.get(request_id, (0, ""))

@@ -84,8 +84,3 @@ Event = Usage | Refused
 
 encode: Final = msgspec.json.Encoder().encode
 decode: Final = msgspec.json.Decoder(Event).decode
-
-
-def stream_key(tag: str) -> str:
-    """The usage stream of a shard (``helixflow.lib.redis.shard_tag``)."""
-    return f"{tag}:usage"

@@ -204,7 +204,11 @@ async def admit(token: str, request_id: uuid.UUID, process: str) -> Verdict:
             case 2:
                 month = _month_at(reply[1])
             case 3:
-                lenient = "0" if await _seed(snapshot, month.number) else "1"
+                try:
+                    lenient = "0" if await _seed(snapshot, month.number) else "1"
+                except redis.RedisError:
+                    breaker.failed()
+                    return await _admit_here(snapshot, token)
             case _:
                 return Verdict(snapshot, *reply)
     raise errors.ServiceUnavailable("This organization is being changed. Try again.")
@@ -253,9 +257,11 @@ def admit_other(token: str) -> Verdict:
                 month = _month_at(reply[1])
             case 3:
                 try:
-                    quota.seed(snapshot, month.number)
+                    lenient = "0" if quota.seed(snapshot, month.number) else "1"
                 except DatabaseError:
                     lenient = "1"
+                except redis.RedisError:
+                    return _take_here(_others_here, snapshot)
             case _:
                 return Verdict(snapshot, *reply)
     raise errors.ServiceUnavailable("This organization is being changed. Try again.")
@@ -304,15 +310,15 @@ def _month_at(now: float) -> _Month:
     return month
 
 
-_seeding: dict[tuple[uuid.UUID, int], "asyncio.Future[None]"] = {}
+_seeding: dict[tuple[uuid.UUID, int], "asyncio.Future[bool]"] = {}
 _threads = ThreadPoolExecutor(SEEDERS, "quota")
 _ledger_failed_at = float("-inf")
 
 
 async def _seed(snapshot: Snapshot, month: int) -> bool:
-    """Once however many wait for it. False if the ledger can't be asked: then the month has to wait.
+    """Once however many wait for it. False if the ledger can't be asked, or too much goes on: the month has to wait.
 
-    Raises ServiceUnavailable if it takes long for another reason, or Redis went away.
+    Raises ServiceUnavailable if it takes long for another reason, RedisError if Redis went away meanwhile.
     """
     global _ledger_failed_at  # noqa: PLW0603  # one process has one ledger
     if time.monotonic() - _ledger_failed_at < PAUSE_S:
@@ -325,7 +331,7 @@ async def _seed(snapshot: Snapshot, month: int) -> bool:
         seeding.add_done_callback(lambda done: _seeded(name, done))
     try:
         async with asyncio.timeout(SEED_WAIT_S):
-            await asyncio.shield(seeding)
+            return await asyncio.shield(seeding)
     except DatabaseError:
         _ledger_failed_at = time.monotonic()
         return False
@@ -335,20 +341,17 @@ async def _seed(snapshot: Snapshot, month: int) -> bool:
             raise errors.ServiceUnavailable("This organization's month is being counted. Try again.") from None
         _ledger_failed_at = time.monotonic()
         return False
-    except redis.RedisError:
-        raise errors.ServiceUnavailable("Limits cannot be checked at the moment. Try again.") from None
-    return True
 
 
-def _seeded(name: tuple[uuid.UUID, int], done: "asyncio.Future[None]") -> None:
+def _seeded(name: tuple[uuid.UUID, int], done: "asyncio.Future[bool]") -> None:
     del _seeding[name]
     if not done.cancelled():
         done.exception()  # whoever waited has it; nobody may have
 
 
-def _seed_in_thread(snapshot: Snapshot, month: int) -> None:
+def _seed_in_thread(snapshot: Snapshot, month: int) -> bool:
     close_old_connections()
-    quota.seed(snapshot, month)
+    return quota.seed(snapshot, month)
 
 
 @cache

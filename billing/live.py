@@ -1,21 +1,16 @@
-"""What Redis knows of an organization at this moment: its counters, and its requests that the ledger can't have yet."""
+"""An organization's counters in Redis, as they stand at this moment."""
 
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
-import msgspec
-
-from billing import events, limits, months, notes, redis_keys
+from billing import limits, months, redis_keys
 from helixflow.lib import redis
 
 MILLION: Final = 1_000_000
-PAGE: Final = 1_000
 
 # The clock is that of the server that counts. KEYS: window, month, parallel. ARGV: clock offset in seconds (tests).
 READ: Final = """
@@ -51,14 +46,6 @@ class Counters:
         return self.now - self.now % 60 + 60
 
 
-@dataclass(frozen=True, slots=True)
-class Unmetered:
-    """A settled request that waits in the usage stream. ``late``: it may replace the reaper's record of it."""
-
-    event: events.Usage
-    late: bool
-
-
 def read(organization_id: uuid.UUID, month: int | None = None) -> Counters:
     """The counters of ``month``, else of the current one. Raises RedisError."""
     assumed = month or months.of(time.time() + limits.clock_offset_s)
@@ -74,35 +61,6 @@ def read(organization_id: uuid.UUID, month: int | None = None) -> Counters:
         if month or months.of(now) == assumed:
             return _counters(now, assumed, _pairs(window), _pairs(counted), parallel)
         assumed = months.of(now)
-
-
-def in_flight(organization_id: uuid.UUID) -> dict[uuid.UUID, notes.Note]:
-    """Requests that are admitted and not settled. Raises RedisError."""
-    mine = organization_id.hex.encode()
-    found = {}
-    for request_id, text in _client().hgetall(redis_keys.notes(redis.shard_tag(organization_id))).items():
-        if mine in text:  # cheaper than reading the whole shard's
-            with suppress(ValueError):  # the reaper drops what says nothing
-                found[uuid.UUID(request_id.decode())] = notes.parse(text)
-    return {request_id: note for request_id, note in found.items() if note.organization_id == organization_id}
-
-
-def unmetered(organization_id: uuid.UUID) -> Iterator[Unmetered]:
-    """Requests that are settled and that no meter has finished with, the oldest first. Raises RedisError."""
-    name = redis_keys.usage_stream(redis.shard_tag(organization_id))
-    mine = organization_id.hex.encode()
-    after = "-"
-    while page := _client().xrange(name, min=after, count=PAGE):
-        for _, fields in page:
-            if fields.get(events.ORGANIZATION.encode()) != mine:
-                continue
-            try:
-                event = events.decode(fields[events.EVENT.encode()])
-            except (msgspec.DecodeError, KeyError):
-                continue  # the meter sets it aside
-            if isinstance(event, events.Usage):
-                yield Unmetered(event, events.LATE.encode() in fields)
-        after = f"({page[-1][0].decode()}"
 
 
 def _counters(now: int, month: int, window: dict[str, str], counted: dict[str, str], parallel: int) -> Counters:

@@ -48,7 +48,8 @@ class LocalLimiter:
         limit = self._share(per_minute)
         key_limit = None if key_per_minute is None else self._share(key_per_minute)
         with self._lock:
-            if minute > self._minute:  # a clock that steps back stays in the minute it counts
+            # A clock that steps back a little stays in the minute it counts; one that was far ahead is forgotten.
+            if not minute <= self._minute <= minute + 2:
                 self._minute = minute
                 self._used = {}
             used = self._used.get(organization_id, 0)

@@ -11,7 +11,7 @@ import msgspec
 
 from billing import events
 
-LIFE_S = 1200  # longer than any exchange may take; whoever has a note for longer has lost it
+LIFE_S = 1500  # longer than any exchange may take; whoever has a note for longer has lost it
 
 
 class Mark(msgspec.Struct, omit_defaults=True):

@@ -17,17 +17,15 @@ from typing import Any, Final
 import msgspec
 from django.db import connection
 
-from billing import events, lua, months, redis_keys
-from billing import notes as note_format
+from billing import events, lua, months, redis_keys, unsettled
 from billing.snapshots import Snapshot
-from helixflow.lib import errors, redis
+from helixflow.lib import redis
 
 logger = logging.getLogger(__name__)
 
 MILLION: Final = 1_000_000
-TRIES: Final = 10
+TRIES: Final = 3
 KEEP_S: Final = 7 * 86_400  # after the month: late settlements may still ask for it
-PAGE: Final = 2_000
 
 # Never lower what was told: two meters may arrive in either order. Told is a counter that is there, or is being seeded:
 # who seeds it may have read the ledger a moment before.
@@ -57,58 +55,44 @@ class _Unsettled(msgspec.Struct):
     corrects: bool = False
 
 
-class _Usage(msgspec.Struct, tag="usage"):
-    """The few fields of events.Usage that count here."""
-
-    id: uuid.UUID
-    api_key_id: uuid.UUID
-    month: int
-    units: int
-    settled_by: str = events.GATEWAY
-
-
-class _Refused(msgspec.Struct, tag="refused"):
-    pass
-
-
 asking_ledger: set[uuid.UUID] = set()  # organizations whose seeding waits for PostgreSQL
-
-_read_event = msgspec.json.Decoder(_Usage | _Refused).decode
 
 
 def millionths(amount: Decimal) -> int:
     return int(amount * MILLION)
 
 
-def seed(snapshot: Snapshot, month: int) -> None:
-    """Makes sure that the month has its counter. Raises RedisError, django.db.Error, ServiceUnavailable."""
-    organization_id = snapshot.organization_id
+def seed(snapshot: Snapshot, month: int) -> bool:
+    """Makes the month's counter, if it has none. False if what was read was out of date each time: lately settled
+    requests are being sent again, and the month has to wait. Raises RedisError, django.db.Error.
+    """
+    return any(_seed_once(snapshot.organization_id, month, exclusive=attempt == TRIES - 1) for attempt in range(TRIES))
+
+
+def _seed_once(organization_id: uuid.UUID, month: int, *, exclusive: bool) -> bool:
     key = redis_keys.month(organization_id, month)
-    for _ in range(TRIES):
-        token = _script("begin_seed")(keys=[key], args=[uuid.uuid4().hex])
-        if not token:
-            return
-        noted = dict(_noted(organization_id, month))
-        streamed = dict(_streamed(organization_id, month))
-        unsettled = noted | streamed
-        asking_ledger.add(organization_id)
-        try:
-            used, spent = _totals(organization_id, month, unsettled)
-        finally:
-            asking_ledger.discard(organization_id)
-        keys = [
-            part
-            for api_key in used | spent
-            if api_key
-            for part in (api_key.hex, used.get(api_key, 0), millionths(spent.get(api_key, Decimal(0))))
-        ]
-        until = max(months.bounds(month)[1], int(time.time())) + KEEP_S
-        total = millionths(spent.get(None, Decimal(0)))
-        held = [each.hex for each in noted if each in unsettled and each not in streamed]
-        arguments = [token, until, used.get(None, 0), total, len(keys) // 3, *keys, *held]
-        if _script("finish_seed")(keys=[key], args=arguments):
-            return
-    raise errors.ServiceUnavailable("This organization's month is being counted. Try again.")
+    token = _script("begin_seed")(keys=[key], args=[uuid.uuid4().hex, int(exclusive)])
+    if not token:
+        return True
+    noted = dict(_noted(organization_id, month))
+    streamed = dict(_streamed(organization_id, month))
+    still_unsettled = noted | streamed
+    asking_ledger.add(organization_id)
+    try:
+        used, spent = _totals(organization_id, month, still_unsettled)
+    finally:
+        asking_ledger.discard(organization_id)
+    keys = [
+        part
+        for api_key in used | spent
+        if api_key
+        for part in (api_key.hex, used.get(api_key, 0), millionths(spent.get(api_key, Decimal(0))))
+    ]
+    until = max(months.bounds(month)[1], int(time.time())) + KEEP_S
+    total = millionths(spent.get(None, Decimal(0)))
+    held = [each.hex for each in noted if each in still_unsettled and each not in streamed]
+    arguments = [token, until, used.get(None, 0), total, len(keys) // 3, *keys, *held]
+    return bool(_script("finish_seed")(keys=[key], args=arguments))
 
 
 def tell_spent(*, organization_id: uuid.UUID, month: int, spent: dict[uuid.UUID | None, Decimal]) -> None:
@@ -121,40 +105,22 @@ def tell_spent(*, organization_id: uuid.UUID, month: int, spent: dict[uuid.UUID 
 
 def _noted(organization_id: uuid.UUID, month: int) -> Iterator[tuple[uuid.UUID, _Unsettled]]:
     """Requests of this month that are under way: each holds its unit."""
-    name = redis_keys.notes(redis.shard_tag(organization_id))
-    client: Any = redis.sync_client()
-    for request_id, text in client.hgetall(name).items():
-        if organization_id.hex.encode() not in text:
-            continue
-        note = note_format.parse(text)
-        if note.organization_id == organization_id and note.month == month:
-            yield uuid.UUID(request_id.decode()), _Unsettled(note.api_key_id, 1)
+    for request_id, note in unsettled.under_way(organization_id).items():
+        if note.month == month:
+            yield request_id, _Unsettled(note.api_key_id, 1)
 
 
 def _streamed(organization_id: uuid.UUID, month: int) -> Iterator[tuple[uuid.UUID, _Unsettled]]:
     """Requests of this month that are settled and not metered, the oldest first."""
-    name = redis_keys.usage_stream(redis.shard_tag(organization_id))
-    mine = organization_id.hex.encode()
-    client: Any = redis.sync_client()
-    last = "-"
-    while page := client.xrange(name, min=last, count=PAGE):
-        for _, fields in page:
-            if fields.get(b"o") != mine:
-                continue
-            try:
-                event = _read_event(fields[b"e"])
-            except (msgspec.DecodeError, KeyError):
-                continue  # the meter sets it aside
-            if isinstance(event, _Usage) and event.month == month:
-                corrects = b"late" in fields and event.settled_by != events.REAPER
-                yield event.id, _Unsettled(event.api_key_id, event.units, corrects)
-        last = f"({page[-1][0].decode()}"
+    for event, late in unsettled.unmetered(organization_id):
+        if event.month == month:
+            yield event.id, _Unsettled(event.api_key_id, event.units, late and event.settled_by != events.REAPER)
 
 
 def _totals(
-    organization_id: uuid.UUID, month: int, unsettled: dict[uuid.UUID, _Unsettled]
+    organization_id: uuid.UUID, month: int, requests: dict[uuid.UUID, _Unsettled]
 ) -> tuple[dict[uuid.UUID | None, int], dict[uuid.UUID | None, Decimal]]:
-    """Units and money by API key, and in all under None. Takes out of ``unsettled`` what the ledger has for good."""
+    """Units and money by API key, and in all under None. Takes out of ``requests`` what the ledger has for good."""
     used: dict[uuid.UUID | None, int] = {None: 0}
     spent: dict[uuid.UUID | None, Decimal] = {None: Decimal(0)}
 
@@ -165,16 +131,16 @@ def _totals(
 
     recorded: dict[uuid.UUID, int] = {}
     with connection.cursor() as cursor:
-        parameters: dict[str, Any] = {"org": organization_id, "month": months.first_day(month), "ids": list(unsettled)}
+        parameters: dict[str, Any] = {"org": organization_id, "month": months.first_day(month), "ids": list(requests)}
         cursor.execute(LEDGER, parameters)
         for api_key_id, units, cost, request_id, settled_by in cursor.fetchall():
             if request_id is None:
                 add(api_key_id, units, cost)
-            elif not (settled_by == events.REAPER and unsettled[request_id].corrects):
-                del unsettled[request_id]
+            elif not (settled_by == events.REAPER and requests[request_id].corrects):
+                del requests[request_id]
             else:
                 recorded[request_id] = units  # the meter will correct it by the difference
-    for request_id, request in unsettled.items():
+    for request_id, request in requests.items():
         add(request.api_key_id, request.units - recorded.get(request_id, 0))
     return used, spent
 

@@ -22,12 +22,15 @@ if now < tonumber(ARGV[5]) or now >= tonumber(ARGV[6]) then return {2, now, 0, 0
 
 local key = ARGV[8]
 local month = redis.call('HMGET', KEYS[3], 'used', 'k:' .. key, 'spent', 's:' .. key)
-if not month[1] and ARGV[7] ~= '1' then return {3, now, 0, 0, 0, 0} end
+if not month[1] and (ARGV[7] ~= '1' or redis.call('HEXISTS', KEYS[3], 'exclusive') == 1) then
+  return {3, now, 0, 0, 0, 0}
+end
 
 local minute = math.floor(now / 60)
 local window = redis.call('HMGET', KEYS[2], 'minute', 'inference', 'other', 'k:' .. key)
 local counting = tonumber(window[1]) or 0
-local fresh = counting < minute -- a new minute; a clock that steps back stays in the one it counts
+-- A new minute. A clock that steps back a little stays in the one it counts; one that was far ahead is forgotten.
+local fresh = counting < minute or counting > minute + 2
 if fresh then
   counting = minute
   window = {minute, false, false, false}

@@ -22,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from accounts import auth
-from billing import events
+from billing import redis_keys
 from helixflow.lib import errors, ids, metrics, redis
 from helixflow.server.cycle import render
 from inference import catalogue
@@ -188,7 +188,7 @@ def _streams() -> Iterator[Metric]:
     try:
         client = redis.sync_client()
         for tag in redis.SHARD_TAGS:  # one by one: the shards of a cluster lie on several servers
-            stream = events.stream_key(tag)
+            stream = redis_keys.usage_stream(tag)
             if length := client.xlen(stream):
                 waiting += length
                 first: Any = client.xrange(stream, count=1)  # its stub allows for every option at once

@@ -10,7 +10,7 @@ import requests
 from redis.crc import key_slot
 
 from accounts import api_keys, generation
-from billing import limits, live, quota, redis_keys
+from billing import limits, live, quota, redis_keys, unsettled
 from billing.breaker import Breaker
 from billing.limits import ADMITTED, MINUTE, MONTH, PARALLEL
 from billing.meter import Meter
@@ -23,7 +23,7 @@ from tests.web import running_web
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SCRIPTS = (limits._sync_script, quota._script, quota._registered, live._read_script)
+SCRIPTS = (limits._sync_script, quota._script, quota._registered, live._read_script, unsettled._page_of)
 
 
 @pytest.fixture(autouse=True)

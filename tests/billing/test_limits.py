@@ -10,7 +10,7 @@ from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from accounts import api_keys, generation, keys
-from billing import limits, snapshots
+from billing import breaker, limits, snapshots
 from billing.local_limits import LocalLimiter
 from billing.models import Plan, Subscription
 from helixflow.lib import errors, ids, redis
@@ -90,6 +90,14 @@ def test_a_clock_that_steps_back_does_not_start_the_minute_anew(organization, to
     admit_many(token, 3)
     monkeypatch.setattr(limits, "clock_offset_s", -60)
     assert admit_many(token, 1)[0].outcome == limits.MINUTE
+
+
+def test_a_clock_that_had_jumped_far_ahead_does_not_hold_up_everybody_until_then(organization, token, monkeypatch):
+    limit_to(organization, 3)
+    monkeypatch.setattr(limits, "clock_offset_s", 3600)
+    admit_many(token, 3)
+    monkeypatch.setattr(limits, "clock_offset_s", 0)
+    assert admit_many(token, 1)[0].outcome == limits.ADMITTED
 
 
 def test_reset_is_the_next_full_minute_and_retry_after_the_time_to_it(organization, token):
@@ -266,7 +274,8 @@ def test_without_redis_the_month_is_not_told(token, no_redis):
     assert not any(b"month" in name for name, _ in admit_many(token, 1)[0].headers())
 
 
-def test_after_five_failures_redis_is_not_asked_for_a_while(token, no_redis):
+def test_after_five_failures_redis_is_not_asked_for_a_while(token, no_redis, monkeypatch):
+    monkeypatch.setattr(breaker, "ONE_S", 0)
     admit_many(token, 5)
     assert limits.breaker.is_open
     assert not admit_many(token, 1)[0].uncertain

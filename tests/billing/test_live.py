@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from billing import events, limits, live, months, notes, redis_keys
+from billing import events, limits, live, months, notes, redis_keys, unsettled
 from helixflow.lib import redis
 from tests.billing import usage_events
 
@@ -84,7 +84,7 @@ def test_requests_under_way_are_its_organization_s_alone(client):
     for request_id, organization_id in ((mine, ORGANIZATION), (other, uuid.UUID(int=9))):
         head = notes.head("process", organization_id, KEY, None, 202611, leased=False)
         client.hset(name, request_id.hex, f"{head}1700000000")
-    found = live.in_flight(ORGANIZATION)
+    found = unsettled.under_way(ORGANIZATION)
     assert list(found) == [mine]
     assert (found[mine].api_key_id, found[mine].month) == (KEY, 202611)
 
@@ -98,13 +98,14 @@ def test_what_waits_in_the_stream_is_its_organization_s_alone(client):
     client.xadd(stream, {"o": ORGANIZATION.hex})
     client.xadd(stream, {"o": ORGANIZATION.hex, "e": events.encode(usage_events.refused())})
     client.xadd(stream, {"o": ORGANIZATION.hex, "e": events.encode(late), "late": "1"})
-    assert list(live.unmetered(ORGANIZATION)) == [live.Unmetered(mine, late=False), live.Unmetered(late, late=True)]
+    expected = [unsettled.Unmetered(mine, late=False), unsettled.Unmetered(late, late=True)]
+    assert list(unsettled.unmetered(ORGANIZATION)) == expected
 
 
 def test_a_long_stream_is_read_page_by_page(client, monkeypatch):
-    monkeypatch.setattr(live, "PAGE", 2)
+    monkeypatch.setattr(unsettled, "PAGE", 2)
     stream = redis_keys.usage_stream(redis.shard_tag(ORGANIZATION))
     given = [usage_events.usage(organization_id=ORGANIZATION) for _ in range(5)]
     for event in given:
         client.xadd(stream, {"o": ORGANIZATION.hex, "e": events.encode(event)})
-    assert [each.event for each in live.unmetered(ORGANIZATION)] == given
+    assert [each.event for each in unsettled.unmetered(ORGANIZATION)] == given

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from billing import balance, events, live, months, notes, redis_keys
+from billing import balance, events, live, months, notes, redis_keys, unsettled
 from helixflow.lib import ids, redis
 from tests import factories
 from tests.billing import usage_events
@@ -138,14 +138,14 @@ def test_other_months_and_organizations_are_left_out(key, outsider):
 def test_a_counter_that_moves_meanwhile_is_read_again_and_then_said(key, monkeypatch):
     count(key, 0)
     readings = []
-    really = live.unmetered
+    really = unsettled.unmetered
 
     def busy(organization_id):
         readings.append(1)
         count(key, len(readings))
         return really(organization_id)
 
-    monkeypatch.setattr(live, "unmetered", busy)
+    monkeypatch.setattr(unsettled, "unmetered", busy)
     assert not balance.draw(key.organization_id, MONTH).steady
     assert len(readings) == balance.TRIES
     assert "Run it again" in show(key.organization.public_id, code=1)

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from redis import Redis
 
 from accounts import api_keys
-from billing import events
+from billing import redis_keys
 from helixflow.lib import metrics, redis
 from helixflow.server import metrics as endpoint
 from helixflow.server import metrics_directory
@@ -272,7 +272,7 @@ def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path):
 
 def add_event(shard: int, at_ms: int) -> None:
     tag = redis.SHARD_TAGS[shard]
-    redis.sync_client().xadd(events.stream_key(tag), {"e": "anything"}, id=f"{at_ms}-1")
+    redis.sync_client().xadd(redis_keys.usage_stream(tag), {"e": "anything"}, id=f"{at_ms}-1")
 
 
 def test_the_streams_are_as_long_and_as_old_as_all_their_entries_together():
@@ -289,7 +289,7 @@ def test_the_streams_are_as_long_and_as_old_as_all_their_entries_together():
 def test_the_streams_of_a_cluster_are_asked_for_on_all_its_servers(on_cluster):
     for shard, tag in enumerate(redis.SHARD_TAGS):
         add_event(shard, int(time.time() * 1000) - 60_000)
-        assert on_cluster.owner(tag).client.exists(events.stream_key(tag))
+        assert on_cluster.owner(tag).client.exists(redis_keys.usage_stream(tag))
     found = scraped()
     assert found["helixflow_usage_stream_entries",] == redis.SHARDS
     assert found["helixflow_usage_stream_lag_seconds",] >= 60
