@@ -8,6 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+ONE_S = 0.1  # failures this close together are one: everybody waited for the same answer
+
 
 class Breaker:
     """Opens at ``failures`` within ``window_s``; then one call every ``pause_s`` is let through to find out.
@@ -58,7 +60,7 @@ class Breaker:
             if self._probing:
                 self._probing = False
                 self._waits_since = now
-            elif not self.is_open:
+            elif not self.is_open and not (self._failed_at and now - self._failed_at[-1] < ONE_S):
                 self._failed_at.append(now)
                 if len(self._failed_at) == self._failed_at.maxlen and now - self._failed_at[0] <= self._window_s:
                     self.is_open = True

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from billing.breaker import Breaker
+from billing.breaker import ONE_S, Breaker
 
 
 class Clock:
@@ -25,8 +25,9 @@ def breaker(clock):
     return Breaker(failures=5, window_s=10, pause_s=1, clock=clock)
 
 
-def _open(breaker):
+def _open(breaker, clock):
     for _ in range(5):
+        clock.now += 2 * ONE_S
         assert breaker.allows()
         breaker.failed()
     assert breaker.is_open
@@ -56,16 +57,27 @@ def test_failures_further_apart_do_not(breaker, clock):
         assert breaker.allows()
 
 
-def test_successes_in_between_do_not_hide_failures(breaker):
+def test_failures_at_once_are_one(breaker, clock):
+    """All who waited for a Redis that paused fail together; that it paused once is no reason to do without it."""
+    for _ in range(100):
+        breaker.failed()
+    clock.now += 2 * ONE_S
+    for _ in range(100):
+        breaker.failed()
+    assert not breaker.is_open
+
+
+def test_successes_in_between_do_not_hide_failures(breaker, clock):
     for _ in range(5):
         assert not breaker.is_open
+        clock.now += 2 * ONE_S
         breaker.failed()
         breaker.succeeded()
     assert breaker.is_open
 
 
 def test_one_probe_goes_through_after_each_pause(breaker, clock):
-    _open(breaker)
+    _open(breaker, clock)
     clock.now += 0.99
     assert not breaker.allows()
     clock.now += 0.01
@@ -78,7 +90,7 @@ def test_one_probe_goes_through_after_each_pause(breaker, clock):
 
 
 def test_the_pause_begins_when_the_probe_fails(breaker, clock):
-    _open(breaker)
+    _open(breaker, clock)
     clock.now += 1
     assert breaker.allows()
     clock.now += 0.5
@@ -90,7 +102,7 @@ def test_the_pause_begins_when_the_probe_fails(breaker, clock):
 
 
 def test_a_probes_success_closes_it_and_forgets_the_failures(breaker, clock):
-    _open(breaker)
+    _open(breaker, clock)
     clock.now += 1
     assert breaker.allows()
     breaker.succeeded()
@@ -101,7 +113,7 @@ def test_a_probes_success_closes_it_and_forgets_the_failures(breaker, clock):
 
 
 def test_calls_that_were_under_way_change_nothing(breaker, clock):
-    _open(breaker)
+    _open(breaker, clock)
     clock.now += 0.9
     breaker.failed()
     breaker.succeeded()
@@ -111,7 +123,7 @@ def test_calls_that_were_under_way_change_nothing(breaker, clock):
 
 
 def test_a_probe_that_never_reports_is_followed_by_another(breaker, clock):
-    _open(breaker)
+    _open(breaker, clock)
     clock.now += 1
     assert breaker.allows()
     clock.now += 1
@@ -121,16 +133,16 @@ def test_a_probe_that_never_reports_is_followed_by_another(breaker, clock):
 
 
 def test_it_opens_again_after_it_closed(breaker, clock):
-    _open(breaker)
+    _open(breaker, clock)
     clock.now += 1
     assert breaker.allows()
     breaker.succeeded()
-    _open(breaker)
+    _open(breaker, clock)
     assert not breaker.allows()
 
 
 def test_threads_that_ask_at_once_get_one_probe(breaker, clock, monkeypatch):
-    _open(breaker)
+    _open(breaker, clock)
     clock.now += 1
 
     def slow(self):
