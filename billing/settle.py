@@ -48,6 +48,10 @@ def heartbeat_key(process: str) -> str:
     return f"gateway:{process}"
 
 
+# Organization, API key, epoch minute, reason → how many, the limit they met
+_Refusals = dict[tuple[uuid.UUID, uuid.UUID, int, str], tuple[int, int]]
+
+
 class Lasting(Protocol):
     """A request that may last: how far it got is added to its note."""
 
@@ -65,7 +69,8 @@ class Settler:
         self.spool = Spool(settings.DATA_DIR / "spool", self.process)
         self._queue: list[Settlement] = []
         self._recent: deque[tuple[float, list[Settlement]]] = deque()
-        self._refusals: dict[tuple[uuid.UUID, uuid.UUID, int, str], tuple[int, int]] = {}
+        self._refusals: _Refusals = {}
+        self._told: set[tuple[uuid.UUID, uuid.UUID, int, str]] = set()
         self._touched: dict[Lasting, None] = {}
         self._lasting: dict[Lasting, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -170,14 +175,16 @@ class Settler:
     async def _send(self, settlements: list[Settlement]) -> list[Settlement]:
         """Those that Redis did not take; whether it did is not always known."""
         left: list[Settlement] = []
+        away: set[str] = set()
         for keys, arguments, batch in calls(settlements):
-            if limits.breaker.is_open:  # as of now: a hanging Redis must not be waited for once a batch
+            if keys[0] in away or limits.breaker.is_open:  # a hanging Redis must not be waited for once a batch
                 left += batch
                 continue
             try:
                 await _settle.run(keys, *arguments)
             except redis.RedisError as error:
                 limits.breaker.failed()
+                away.add(keys[0])
                 logger.warning("%d requests could not be settled, they are spooled: %s", len(batch), error)
                 left += batch
             else:
@@ -242,7 +249,31 @@ class Settler:
     async def _send_refusals(self) -> None:
         if limits.breaker.is_open:
             return
-        refusals, self._refusals = self._refusals, {}
+        due = self._due_refusals(all_of_them=self._stopping)
+        if not due:
+            return
+        try:
+            await self._tell_refusals(due)
+        except redis.RedisError:
+            for name, (count, limit) in due.items():  # perhaps told already: better twice than not at all
+                self._refusals[name] = (self._refusals.get(name, (0, 0))[0] + count, limit)
+                self._told.discard(name)
+            raise
+
+    def _due_refusals(self, *, all_of_them: bool) -> "_Refusals":
+        """The first of a key, minute and reason at once, the rest when its minute is over: two rows, not sixty."""
+        minute = int(time.time() + limits.clock_offset_s) // 60
+        due = {
+            name: counted
+            for name, counted in self._refusals.items()
+            if all_of_them or name not in self._told or name[2] < minute
+        }
+        for name in due:
+            del self._refusals[name]
+        self._told = {name for name in self._told | due.keys() if name[2] >= minute - 1}
+        return due
+
+    async def _tell_refusals(self, refusals: "_Refusals") -> None:
         by_tag: defaultdict[str, list[str | bytes]] = defaultdict(list)
         for (organization_id, api_key_id, minute, reason), (count, limit) in refusals.items():
             event = events.Refused(

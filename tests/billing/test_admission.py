@@ -295,19 +295,22 @@ def test_the_headers_tell_of_the_key_where_it_has_less(account):
 # Refusals are told to the meter
 
 
-def test_refusals_of_a_minute_become_one_event(account):
+def test_refusals_are_told_at_once_and_the_rest_when_the_minute_is_over(account, monkeypatch):
     account.limit(requests_per_minute=0)
 
     async def refuse():
         settler = Settler()
         for _ in range(3):
             settler.refused(await limits.admit(account.key.token, ids.uuid7(), PROCESS))
+            await settler._send_refusals()
+        monkeypatch.setattr(limits, "clock_offset_s", limits.clock_offset_s + 60)
         await settler._send_refusals()
 
     asyncio.run(refuse())
-    event = account.stream()[0].event
-    assert isinstance(event, events.Refused)
-    assert (event.count, event.api_key_id, event.reason, event.limit) == (3, account.key.row.id, "minute", 0)
+    told = [entry.event for entry in account.stream()]
+    assert all(isinstance(event, events.Refused) for event in told)
+    assert [event.count for event in told] == [1, 2]
+    assert (told[0].api_key_id, told[0].reason, told[0].limit) == (account.key.row.id, "minute", 0)
 
 
 # A month nobody has counted yet

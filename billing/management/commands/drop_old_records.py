@@ -1,19 +1,20 @@
 """`manage.py drop_old_records`: retention. Records go by whole months; what they summed up to stays."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from billing import partitions
+from billing.models import Refusal
 from helixflow.lib import clock
 
 MOST_MONTHS: Final = 1_200
 
 
 class Command(BaseCommand):
-    help = "Drop the usage records of months that are long past. Hourly and monthly sums stay."
+    help = "Drop the usage records and counts of refusals of months that are long past. Hourly and monthly sums stay."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--keep-months", type=int, required=True, help="whole months to keep before this one")
@@ -40,6 +41,7 @@ class Command(BaseCommand):
         if not no_input and input(question).strip().lower() != "yes":
             raise CommandError("Nothing was dropped.")
         partitions.drop_before(first)
+        Refusal.objects.filter(minute__lt=datetime(first.year, first.month, 1, tzinfo=UTC)).delete()
         self.stdout.write(f"Dropped {len(old)} months.")
 
 
