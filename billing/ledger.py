@@ -25,6 +25,7 @@ from helixflow.lib import ids, redis
 
 logger = logging.getLogger(__name__)
 
+LONGEST_USER: Final = 512  # as the API takes it
 LONGEST_TEXT: Final = 200  # a model's name; PostgreSQL indexes no text of some thousand characters
 MOST_TOKENS: Final = 2**53  # what JSON's readers still count exactly
 _SOURCES: Final = frozenset(UsageSource.values)
@@ -77,9 +78,9 @@ def write(entries: Iterable[Entry], *, book: PriceBook) -> None:
     _tell_spent(rollup, costs, totals)
 
 
-def clean(text: str) -> str:
+def clean(text: str, longest: int = LONGEST_TEXT) -> str:
     """Client text as PostgreSQL takes it, and not longer than any index can hold."""
-    return _UNSTORABLE.sub("\ufffd", text[:LONGEST_TEXT])
+    return _UNSTORABLE.sub("\ufffd", text[:longest])
 
 
 def record_of(event: events.Usage, book: PriceBook) -> UsageRecord:
@@ -100,7 +101,7 @@ def record_of(event: events.Usage, book: PriceBook) -> UsageRecord:
         status=event.status,
         error_code=clean(event.error_code),
         streamed=event.streamed,
-        end_user=clean(event.end_user),
+        end_user=clean(event.end_user, LONGEST_USER),
         usage_source=event.usage_source,
         price_id=cost.price_id,
         currency=cost.currency,

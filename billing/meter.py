@@ -209,7 +209,8 @@ def decode(fields: dict[bytes, bytes]) -> ledger.Entry:
 
 
 def _set_aside(delivery: Delivery, error: Exception) -> None:
-    reason = ledger.clean(f"{type(error).__name__}: {error}")
+    said = str(error).partition("\n")[0]  # what follows PostgreSQL's first line can be the row itself
+    reason = ledger.clean(f"{type(error).__name__}: {said}")
     payload = delivery.fields.get(events.EVENT.encode(), repr(delivery.fields).encode())
     reject = UsageReject(stream=delivery.stream, entry_id=delivery.entry_id, payload=payload, reason=reason)
     UsageReject.objects.bulk_create([reject], ignore_conflicts=True)

@@ -15,7 +15,7 @@ from django.db import connection
 
 from billing import histograms
 from billing.models import UsageRecord
-from helixflow.lib import errors, redis
+from helixflow.lib import redis
 
 LOCKS: Final = 0x4C45_4447  # the space of advisory locks that the shards' are in
 
@@ -165,9 +165,9 @@ _DROP_EMPTY_MONTHS: Final = DROP_EMPTY.format(table="billing_usagemonth", period
 
 
 def hour_key(record: UsageRecord) -> HourKey:
-    """A model that does not exist has no row of its own: callers would make up as many as they like."""
+    """A model that nobody was asked for has no row of its own: callers would make up as many as they like."""
     hour = record.started_at.replace(minute=0, second=0, microsecond=0)
-    model = "" if record.error_code == errors.ModelNotFound.code else record.model
+    model = record.model if record.attempts else ""
     return HourKey(record.organization_id, hour, record.api_key_id, model, record.deployment)
 
 

@@ -43,7 +43,7 @@ class ListParameters(StrictSerializer):
     error_code = StrictCharField(required=False, max_length=200)
     since = MomentField(required=False)
     until = MomentField(required=False)
-    end_user = StrictCharField(required=False, trim_whitespace=False, max_length=200)
+    end_user = StrictCharField(required=False, trim_whitespace=False, max_length=512)
 
 
 class RequestList(ReaderView):

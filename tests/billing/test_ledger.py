@@ -284,6 +284,6 @@ def test_meters_on_overlapping_batches_wait_for_each_other_and_write_each_event_
 
 def test_made_up_models_share_one_row_of_sums():
     for name in ("no-such-model", "nor-this-one"):
-        write(usage(model=name, deployment="", status=404, error_code="model_not_found", units=0))
+        write(usage(model=name, deployment="", attempts=[], status=404, error_code="model_not_found", units=0))
     assert UsageHour.objects.get().requests == 2
     assert set(UsageRecord.objects.values_list("model", flat=True)) == {"no-such-model", "nor-this-one"}
