@@ -91,7 +91,10 @@ class Gateway:
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(seconds)
-            await self._in_thread(work)
+            try:
+                await self._in_thread(work)
+            except Exception:  # the next round tries again
+                logger.exception("the gateway's housekeeping failed")
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
