@@ -184,6 +184,16 @@ def test_who_goes_on_without_a_counter_waits_for_the_last_try(account, monkeypat
     assert account.used() == quota.TRIES
 
 
+def test_a_redis_that_goes_away_while_a_month_is_counted_refuses_nobody(account, monkeypatch):
+    def away(*given):
+        raise redis.RedisError("away")
+
+    monkeypatch.setattr(quota, "_noted", away)
+    verdict = account.admit()
+    assert (verdict.admitted, verdict.local) == (True, True)
+    assert account.notes() == {}
+
+
 def test_both_months_are_counted_anew_where_note_and_settlement_differ(account):
     """A gateway that never heard the answer names the month of its own clock."""
     verdict = account.admit()
