@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from billing import limits, quota, snapshots
+from billing import limits, quota, snapshots, unsettled
 from helixflow.stack import embedded
 from tests.faults.world import Server
 
@@ -26,9 +26,8 @@ def _forget_redis(settings: Any) -> Iterator[None]:
     """What is kept of one server is not for the next test's."""
 
     def forget() -> None:
-        quota._script.cache_clear()
-        quota._registered.cache_clear()
-        limits._sync_script.cache_clear()
+        for scripts in (quota._script, quota._registered, limits._sync_script, unsettled._page_of):
+            scripts.cache_clear()
         snapshots.cache.clear()
 
     forget()

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 from django.db import connections
 from django.test import override_settings
 
-from billing import limits, quota
+from billing import limits, quota, unsettled
 from billing.reaper import Reaper
 from billing.settle import heartbeat_key
 from helixflow.lib import redis
@@ -86,8 +87,13 @@ def soak(
             fate = RedisBreaker(seed, server, restarts=scenario == REDIS_RESTARTS)
         elif scenario == KILLS:
             fate = Killer(seed, web.process.pid, meters)
-        run = Run(seed, scenario, web, upstream, tenants, fate)
-        asyncio.run(run.act(seconds))
+        run = Run(seed, scenario, web, upstream, tenants)
+        deadline = time.monotonic() + seconds
+        with ThreadPoolExecutor(1) as pool:
+            acting = pool.submit(lambda: asyncio.run(run.act(deadline)))
+            fate.run(deadline)  # not in the other thread: what is started there ends with it
+            acting.result()
+        run.report.kills = fate.kills
         run.close_the_books(workers, patient=patient)
         run.look_at_the_processes()
     return run.report
@@ -109,7 +115,7 @@ def _redis_of_its_own(data_dir: Path) -> Iterator[Server]:
 
 def _forget_scripts() -> None:
     """They know their server."""
-    for cached in (quota._script, quota._registered, limits._sync_script):
+    for cached in (quota._script, quota._registered, limits._sync_script, unsettled._page_of):
         cached.cache_clear()
 
 
@@ -121,7 +127,6 @@ class Run:
         web: Web,
         upstream: world.CountingUpstream,
         tenants: list[world.Tenant],
-        fate: Fate,
     ) -> None:
         self.report = Report()
         self._seed = seed
@@ -129,20 +134,19 @@ class Run:
         self._web = web
         self._upstream = upstream
         self._tenants = tenants
-        self._fate = fate
         self._log: list[Entry] = []
         self._memory_growth = 0
 
-    async def act(self, seconds: float) -> None:
+    async def act(self, deadline: float) -> None:
         """Until every client has left."""
         log, port = self._log, self._web.port
-        deadline = time.monotonic() + seconds
+        warm_up_s = (deadline - time.monotonic()) * WARM_UP_SHARE
         actors = [Actor(f"{self._seed}/{number}", port, self._tenants, log) for number in range(CLIENTS)]
         acting = [actor.run(deadline) for actor in actors]
         if self._scenario not in LOSES_REDIS:  # revocation takes its time without Redis
             acting.append(revoke_over_and_over(port, self._tenants[0], log, deadline))
-        running = asyncio.gather(*acting, asyncio.to_thread(self._fate.run, deadline))
-        await asyncio.sleep(seconds * WARM_UP_SHARE)
+        running = asyncio.gather(*acting)
+        await asyncio.sleep(warm_up_s)
         before = world.resident_bytes(self._web.process.pid)
         await running
         await asyncio.to_thread(connections.close_all)
@@ -151,7 +155,7 @@ class Run:
 
     def _judge(self, is_quiet: bool) -> None:
         report, log, upstream = self.report, self._log, self._upstream
-        report.calls, report.kills = len(log), self._fate.kills
+        report.calls = len(log)
         report.outcomes = Counter(_outcome(entry) for entry in log)
         report.problems += checker.problems(log, killing=self._scenario == KILLS)
         if self._scenario not in LOSES_REDIS:  # without Redis the minute is each process's own
