@@ -62,14 +62,15 @@ def represent(organization: Organization) -> dict[str, Any]:
 
 
 def _represent_change(change: SubscriptionChange) -> dict[str, Any]:
-    """Limits are null where the plan's applied."""
+    """Limits are null where the plan's applied; who changed it is, where it was our staff."""
+    user = change.changed_by
     return {
         "plan": change.plan.slug,
         "requests_per_minute": change.requests_per_minute,
         "requests_per_month": change.requests_per_month,
         "max_parallel": change.max_parallel,
         "monthly_budget": money.text_or_none(change.monthly_budget),
-        "changed_by": change.changed_by.public_id if change.changed_by else None,
+        "changed_by": None if user is None or user.is_staff else user.public_id,
         "changed_at": clock.rfc3339(change.created_at),
     }
 

@@ -176,6 +176,11 @@ def test_caps_are_set_and_taken_away(owner, organization):
     assert (data["monthly_budget"], data["max_parallel"]) == (None, 4)
 
 
+def test_the_history_does_not_name_our_staff(owner, organization):
+    subscriptions.set_caps(organization=organization, user=factories.superuser("support"), max_parallel=3)
+    assert api(owner).get(URL).json()["data"]["history"][0]["changed_by"] is None
+
+
 def test_a_patch_without_a_change_leaves_no_history(owner, organization):
     assert patch(api(owner), {}).json()["data"]["history"] == []
     assert patch(api(owner), {"monthly_budget": None}).status_code == 200
