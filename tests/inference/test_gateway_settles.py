@@ -168,6 +168,21 @@ def test_a_caller_who_does_not_ask_gets_none(plane, deployment, token, upstream,
     assert settled().usage_source == "estimated"
 
 
+def test_a_count_that_never_ran_is_estimated(plane, deployment, token, upstream, settled):
+    """Some report usage from the first chunk on, all zeros until the end; this stream has none."""
+
+    def counting(frames):
+        zeros = {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 9}
+        chunks = [json.loads(frame.removeprefix(b"data: ")) for frame in without_usage(frames)[:-1]]
+        return [b"data: " + json.dumps(chunk | {"usage": zeros}).encode() + b"\n\n" for chunk in chunks[:-1]]
+
+    upstream.script(reshaped(counting))
+    assert '"error"' in plane.chat(token, stream=True).text
+    event = settled()
+    assert event.usage_source == "estimated"
+    assert event.tokens.output > 0
+
+
 # Upstreams that fail
 
 
@@ -180,6 +195,16 @@ def test_the_second_deployment_answers(plane, token, upstream, settled):
     assert ended(response, event) == (200, "", 1)
     assert outcomes(event) == [("first", "status 500"), ("second", "ok")]
     assert event.deployment == "second"
+
+
+def test_another_deployment_is_not_tried_for_ever(plane, token, upstream, settled, monkeypatch):
+    monkeypatch.setattr(relay, "RETRY_WITHIN_S", 0)
+    deploy(upstream, name="first", priority=0)
+    deploy(upstream, name="second", priority=1)
+    upstream.script("status-500")
+    response = plane.chat(token)
+    assert ended(response, settled()) == (503, "service_unavailable", 0)
+    assert len(upstream.requests) == 1
 
 
 def test_what_is_sent_again_is_an_attempt_of_its_own(plane, deployment, token, upstream, organization):
