@@ -1,89 +1,28 @@
 """From the streams into the ledger: nothing twice, nothing lost, whatever dies, breaks or comes garbled."""
 
-import os
-import random
-import signal
-import subprocess
-import sys
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError, ProgrammingError, connection, transaction
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from billing import events, ledger, meter, partitions, redis_keys, thresholds
-from billing.management.commands.meter import Chore
+from billing import events, ledger, meter, partitions, thresholds
 from billing.meter import Meter
 from billing.models import Refusal, UsageMonth, UsageRecord, UsageReject
 from billing.usage_streams import GROUP, UsageStreams
 from helixflow.lib import ids, redis
+from tests.billing.metering import left, many, pending, running, send, send_raw, stream_of
 from tests.billing.usage_events import NOON, drop_partitions, ledger_state, reaped, refused, usage
-from tests.stack import ROOT, wait_for
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Killed(BaseException):
     """What `kill -9` looks like from inside."""
-
-
-def stream_of(organization_id):
-    return redis_keys.usage_stream(redis.shard_tag(organization_id))
-
-
-def send(*given, late=False):
-    for event in given:
-        fields: dict[Any, Any] = {"o": event.organization_id.hex, "e": events.encode(event)}
-        fields |= {"late": "1"} if late else {}
-        redis.sync_client().xadd(stream_of(event.organization_id), fields)
-
-
-def send_raw(payload, *, stream=None):
-    fields: dict[Any, Any] = {"o": "0", "e": payload} if payload is not None else {"o": "0"}
-    return redis.sync_client().xadd(stream or stream_of(uuid.UUID(int=1)), fields)
-
-
-def many(count):
-    return [usage(organization_id=uuid.UUID(int=number % 40)) for number in range(count)]
-
-
-def left():
-    """Entries that lie in the streams, read or not."""
-    return sum(redis.sync_client().xlen(name) for name in UsageStreams().names)
-
-
-def pending(stream):
-    """Entries that were given to a meter and not forgotten."""
-    return sum(each["pending"] for each in redis.sync_client().xinfo_groups(stream)) if left() else 0
-
-
-@contextmanager
-def running(*meters: Meter) -> Iterator[None]:
-    def run(each):
-        try:
-            each.run()
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(each,)) for each in meters]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for each in meters:
-            each.stop()
-        for thread in threads:
-            thread.join(20)
-            assert not thread.is_alive()
 
 
 def test_what_is_in_the_streams_is_recorded_and_gone():
@@ -363,74 +302,6 @@ def test_a_meter_that_waits_for_a_server_can_be_stopped(monkeypatch):
     with running(Meter()):
         assert tries.acquire(timeout=20)
     assert left() == 1
-
-
-def test_the_command_drains():
-    send(*many(20))
-    call_command("meter", "--drain")
-    assert (UsageRecord.objects.count(), left()) == (20, 0)
-
-
-def test_a_chore_goes_on_whatever_goes_wrong(caplog):
-    outcomes = iter([OperationalError("away"), OperationalError("away"), RuntimeError("a mistake"), None, None])
-    done = threading.Event()
-
-    def act():
-        outcome = next(outcomes, done)
-        if isinstance(outcome, Exception):
-            raise outcome
-        if outcome is done:
-            done.set()
-
-    chore = Chore(act, every_s=0.001)
-    chore.start()
-    assert done.wait(20)
-    chore.end()
-    assert not chore.is_alive()
-    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]  # what is away is said once
-
-
-@contextmanager
-def meter_process() -> Iterator["subprocess.Popen[bytes]"]:
-    """The real thing, on the database of this test."""
-    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
-    environment = os.environ | {"DATABASE_URL": url.geturl()}
-    process = subprocess.Popen([sys.executable, str(ROOT / "manage.py"), "meter"], env=environment)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(20)
-
-
-def test_a_meter_process_ends_at_sigterm_with_its_batch_done():
-    send(*many(500))
-    with meter_process() as process:
-        wait_for(UsageRecord.objects.exists)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-    waiting = left()
-    assert UsageRecord.objects.count() == 500 - waiting
-    assert sum(pending(name) for name in UsageStreams().names if redis.sync_client().exists(name)) == 0
-
-
-def recorded_at_least(count):
-    return UsageRecord.objects.count() >= count
-
-
-def test_meter_processes_that_are_killed_at_random_lose_and_repeat_nothing():
-    dice = random.Random(3)
-    given = many(4_000)
-    send(*given)
-    for _ in range(3):
-        goal = UsageRecord.objects.count() + dice.randrange(1, 600)
-        with meter_process() as process:
-            wait_for(partial(recorded_at_least, min(goal, len(given))))
-            process.kill()
-    Meter().drain()
-    assert UsageRecord.objects.count() == len(given)
-    assert sum(UsageMonth.objects.values_list("requests", flat=True)) == len(given)
-    assert left() == 0
 
 
 def test_an_entry_that_waits_while_its_partition_is_made_is_written():

@@ -31,6 +31,7 @@ def setting(expression: str, **environment: str) -> object:
 def test_the_options_of_a_database_url_reach_the_driver() -> None:
     url = "postgresql://u:p@db.example/helixflow?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem&connect_timeout=9"
     options = setting('DATABASES["default"]["OPTIONS"]', DATABASE_URL=url)
+    assert isinstance(options, dict)
     assert (options["sslmode"], options["sslrootcert"]) == ("verify-full", "/etc/ca.pem")
     assert options["connect_timeout"] == "9"
     assert options["application_name"] == "helixflow"
