@@ -15,16 +15,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import gateway, litellm, nginx, settled
+from bench import gateway, litellm, nginx, paced, settled
 from bench.load import Sample, Target, measure, verify
 from bench.processes import ROOT, BenchError, Processes, cores, pinned, program
 from helixflow.stack import embedded
 
 CONNECTIONS = 32
+PACED_STREAMS = 50  # at once: the core is never full, as what counts is what a chunk costs
+PATIENCE = 3  # with streams that last a second
 RESULTS = ROOT / "bench" / "results" / "latest.json"
 PATH = "http://127.0.0.1:{}/{}/v1/chat/completions"
 Rounds = dict[str, Sample]
@@ -55,20 +57,24 @@ def main() -> int:
 
 
 class Bench:
-    """Each relay is a target for whole answers and one for streams; ``answers`` and ``runs`` count HelixFlow's."""
+    """Each relay is a target for whole answers and one for streams.
+
+    ``answers`` are those that HelixFlow gave, ``cut`` how many more it may have been asked for.
+    """
 
     def __init__(self, processes: Processes, folder: Path, options: argparse.Namespace) -> None:
         self.processes = processes
         self.folder = folder
         self.options = options
         self.core, self.other = cores()
-        self.answers = self.runs = 0
+        self.answers = self.cut = 0
         self.whole: list[Target] = []
         self.streams: list[Target] = []
+        self.paced: list[Target] = []
 
     def run(self) -> None:
         self.start()
-        for target in (self.direct, *self.whole, *self.streams):
+        for target in (self.direct, *self.whole, *self.streams, *self.paced):
             verify(target)
             self.answers += target.name == "helixflow"
         if self.options.hold:
@@ -77,6 +83,7 @@ class Bench:
         results = {
             "throughput": self.compare(self.whole, CONNECTIONS),
             "streams": self.compare(self.streams, CONNECTIONS),
+            "paced": self.compare(self.paced, PACED_STREAMS),
             "latency": self.compare([self.direct, *self.whole], 1),
         }
         told = self.settled()
@@ -95,21 +102,29 @@ class Bench:
         save(results, self.options)
 
     def start(self) -> None:
-        upstream_port, proxy_port, sketch_port = (embedded.free_port() for _ in range(3))
+        upstream_port, proxy_port, sketch_port, paced_port, paced_sketch_port = (embedded.free_port() for _ in range(5))
         upstream = f"http://127.0.0.1:{upstream_port}"
         upstream_pid = self.server(nginx.upstream(self.folder / "upstream", upstream_port), upstream_port, self.other)
         self.direct = Target("direct", PATH.format(upstream_port, "plain"), pid=upstream_pid)
         self.simple(nginx.proxy(self.folder / "proxy", proxy_port, upstream_port), "nginx", proxy_port)
-        sketch = [sys.executable, str(ROOT / "bench" / "sketch.py"), str(sketch_port), str(upstream_port)]
-        self.simple(sketch, "sketch", sketch_port)
+        self.simple(sketch(sketch_port, upstream_port), "sketch", sketch_port)
+        self.server([sys.executable, str(ROOT / "bench" / "paced.py"), str(paced_port)], paced_port, self.other)
+        pid = self.server(sketch(paced_sketch_port, paced_port), paced_sketch_port, self.core)
+        url = PATH.format(paced_sketch_port, "paced")
+        self.paced.append(Target("sketch", url, stream=True, pid=pid, patience=PATIENCE))
         print("Starting HelixFlow …", flush=True)
         ours = gateway.start(
-            self.processes, self.folder / "data", upstream=upstream, core=self.core, other_core=self.other
+            self.processes,
+            self.folder / "data",
+            upstream=upstream,
+            paced=f"http://127.0.0.1:{paced_port}",
+            core=self.core,
+            other_core=self.other,
         )
-        self.whole.append(Target("helixflow", ours.url, ours.key, pid=ours.pid))
-        self.streams.append(
-            Target("helixflow", ours.url, ours.key, gateway.STREAM_MODEL, stream=True, pid=ours.pid),
-        )
+        target = Target("helixflow", ours.url, ours.key, pid=ours.pid)
+        self.whole.append(target)
+        self.streams.append(replace(target, model=gateway.STREAM_MODEL, stream=True))
+        self.paced.append(replace(target, model=gateway.PACED_MODEL, stream=True, patience=PATIENCE))
         if (command := litellm.find(self.options.litellm)) and not self.options.hold:
             print("Starting LiteLLM …", flush=True)
             whole, stream = litellm.start(self.processes, command, self.folder, upstream=upstream, core=self.core)
@@ -141,12 +156,12 @@ class Bench:
         sample = measure(target, core=self.other, connections=connections, seconds=seconds)
         if target.name == "helixflow":
             self.answers += sample.requests
-            self.runs += 1
+            self.cut += connections
         return sample
 
     def settled(self) -> int:
         """wrk leaves at the end of a run with a request under way on each connection."""
-        return settled.events(at_least=self.answers, at_most=self.answers + self.runs * CONNECTIONS)
+        return settled.events(at_least=self.answers, at_most=self.answers + self.cut)
 
     def hold(self) -> None:
         target = next(target for target in self.whole if target.name == "helixflow")
@@ -154,6 +169,10 @@ class Bench:
         while True:
             sample = self.measure(target, CONNECTIONS, 5)
             print(f"{sample.per_second:,.0f} requests/s, {sample.cpu_us:.0f} µs of CPU each", flush=True)
+
+
+def sketch(port: int, upstream_port: int) -> list[str]:
+    return [sys.executable, str(ROOT / "bench" / "sketch.py"), str(port), str(upstream_port)]
 
 
 def median(samples: Iterable[Sample]) -> Sample:
@@ -178,6 +197,11 @@ def report(results: dict[str, Rounds]) -> None:
                 f"  {name:<40} {sample.per_second:>9,.0f} {shares[0]:>10} {shares[1]:>11}"
                 f" {sample.p50_ms:>8.2f} {sample.p99_ms:>8.2f} {sample.cpu_us:>8.0f}"
             )
+    every_ms = paced.EVERY_S * 1e3
+    print(f"\n{f'Streams whose chunks come one by one, every {every_ms:.0f} ms':<87} CPU µs a chunk")
+    for name, sample in results["paced"].items():
+        share = results["paced"]["sketch"].cpu_us / sample.cpu_us
+        print(f"  {name:<61}{share:>11.1%} {sample.cpu_us / nginx.CHUNKS:>27.1f}")
     print(f"\n{'Added latency, one connection, over direct':<76} p50 ms   p99 ms")
     direct, *others = results["latency"].items()
     for name, sample in others:

@@ -10,6 +10,7 @@ from bench.processes import ROOT, Processes, manage, pinned
 from helixflow.stack import embedded
 
 STREAM_MODEL = f"{MODEL}-sse"
+PACED_MODEL = f"{MODEL}-paced"
 NO_LIMIT = 2**31 - 1
 
 
@@ -20,7 +21,7 @@ class Gateway:
     pid: int
 
 
-def start(processes: Processes, folder: Path, *, upstream: str, core: int, other_core: int) -> Gateway:
+def start(processes: Processes, folder: Path, *, upstream: str, core: int, other_core: int, paced: str = "") -> Gateway:
     """One web process on ``core``, its servers on ``other_core`` with the load, as a machine of its own would be."""
     port = embedded.free_port()
     environment = _environment(folder, port) | {
@@ -29,7 +30,7 @@ def start(processes: Processes, folder: Path, *, upstream: str, core: int, other
     }
     manage(environment, "migrate", "--verbosity", "0")
     os.environ.update(environment)
-    key = _seed(upstream)
+    key = _seed({MODEL: f"{upstream}/plain", STREAM_MODEL: f"{upstream}/sse", PACED_MODEL: paced or upstream})
     command = [sys.executable, str(ROOT / "manage.py"), "web", "--workers", "1"]
     process = processes.start(pinned(core, *command), environment=environment)
     processes.listening(process, port)
@@ -54,8 +55,8 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
     }
 
 
-def _seed(upstream: str) -> str:
-    """An organization, its key's secret, and a model for each way of answering."""
+def _seed(upstreams: dict[str, str]) -> str:
+    """An organization, its key's secret, and a model for each upstream."""
     import django
 
     django.setup()  # settings are read from the environment made above, so no model can be imported before
@@ -68,8 +69,8 @@ def _seed(upstream: str) -> str:
     plan, _ = Plan.objects.get_or_create(slug="bench", defaults={"name": "Bench"})
     limits = {"requests_per_minute": NO_LIMIT, "requests_per_month": NO_LIMIT}
     Subscription.objects.update_or_create(organization=organization, defaults={"plan": plan, **limits})
-    for name, path in ((MODEL, "plain"), (STREAM_MODEL, "sse")):
-        provider = Provider.objects.create(name=path, base_url=f"{upstream}/{path}/v1")
+    for name, url in upstreams.items():
+        provider = Provider.objects.create(name=name, base_url=f"{url}/v1")
         model = Model.objects.create(name=name, owned_by="bench")
         Deployment.objects.create(name=name, model=model, provider=provider, upstream_model=MODEL)
     _, secret = api_keys.create(organization=organization, user=user, name="bench")

@@ -53,7 +53,7 @@ _PROXY = """
 
 def upstream(folder: Path, port: int) -> list[str]:
     (folder / "stream.sse").parent.mkdir(parents=True, exist_ok=True)
-    (folder / "stream.sse").write_text(_stream())
+    (folder / "stream.sse").write_text(stream())
     answer = json.dumps(_answer(), separators=(",", ":"))
     return _command(folder, _UPSTREAM.format(port=port, folder=folder, answer=answer))
 
@@ -86,7 +86,7 @@ def _answer() -> dict[str, object]:
     }
 
 
-def _stream() -> str:
+def stream() -> str:
     def frame(choices: list[dict[str, object]], **more: object) -> str:
         chunk = {
             "id": "chatcmpl-upstream",
