@@ -12,7 +12,7 @@ from django.db import connection, connections
 
 from billing import limits, quota, snapshots, unsettled
 from helixflow.stack import embedded
-from tests.faults.world import Server
+from tests.faults.world import Server, Valkey
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def _forget_redis(settings: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def valkey(data_dir: Path, settings: Any) -> Iterator[Server]:
-    """In place of the tests' own, for this process and those it starts. It loses a second when it is killed."""
-    server = Server(embedded.valkey(data_dir, port=embedded.free_port()))
+def valkey(data_dir: Path, settings: Any) -> Iterator[Valkey]:
+    """In place of the tests' own, for this process and those it starts."""
+    server = Valkey(data_dir)
     server.start()
     settings.REDIS_URL = server.url
     yield server

@@ -88,7 +88,6 @@ def test_flushed(web, account, upstream):
 
 
 def test_killed_and_started_again(web, account, upstream, valkey):
-    """It comes back without its last second."""
     with Traffic(web, account.key.token) as traffic:
         for _ in range(2):
             traffic.wait_for_more(30)
@@ -98,6 +97,34 @@ def test_killed_and_started_again(web, account, upstream, valkey):
         traffic.wait_for_more(30)
     assert traffic.counts()[200] > 100
     assert check_each_is_recorded(account, web, traffic) == len(upstream.requests)
+
+
+def test_started_again_without_its_last_second(web, account, upstream, valkey):
+    """Admissions and settlements that it has forgotten are told again by who made them."""
+    before = {request_id(chat(web, account.key.token)) for _ in range(3)}
+    until_known(account, before)
+    since = valkey.written_bytes
+    forgotten = {request_id(chat(web, account.key.token)) for _ in range(5)}
+    until_known(account, before | forgotten)
+    valkey.cut_power(since_bytes=since)
+    valkey.start()
+    records = check_books(account, web, before | forgotten)
+    assert {records[each].settled_by for each in before | forgotten} == {"gateway"}
+    assert sum(len(record.attempts) for record in records.values()) == len(upstream.requests)
+
+
+def test_metered_and_then_forgotten_by_redis(web, account, valkey):
+    """The ledger has what Redis knows no more: it is told again, and changes nothing."""
+    since = valkey.written_bytes
+    served = {request_id(chat(web, account.key.token)) for _ in range(5)}
+    until_known(account, served)
+    drain()
+    metered = {record.id: record.recorded_at for record in account.records()}
+    valkey.cut_power(since_bytes=since)
+    valkey.start()
+    wait_for(lambda: any(entry.late for entry in account.stream()))
+    records = check_books(account, web, served)
+    assert {each: records[each].recorded_at for each in metered} == metered
 
 
 def test_stopped_and_going_on(web, account, upstream, valkey):

@@ -82,6 +82,26 @@ class Server:
         self.process.send_signal(signal.SIGCONT)
 
 
+class Valkey(Server):
+    """What it has written survives ``kill``, since the machine goes on. A power cut takes the last second with it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(embedded.valkey(data_dir, port=embedded.free_port()))
+        self._folder = data_dir / "valkey" / "appendonlydir"
+
+    @property
+    def written_bytes(self) -> int:
+        return self._newest().stat().st_size
+
+    def cut_power(self, *, since_bytes: int) -> None:
+        """All that was written since there were ``since_bytes`` is lost."""
+        self.kill()
+        os.truncate(self._newest(), since_bytes)
+
+    def _newest(self) -> Path:
+        return max(self._folder.glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+
+
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
     """That of processes with a data directory of their own, but the secrets of this one. Redis is waited for 50 ms."""
     return {

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from tests.faults.world import Server, running_meter
+from tests.faults.world import Valkey, running_meter
 
 METERS = 2
 
@@ -62,22 +62,29 @@ class Killer:
 
 
 class RedisBreaker:
-    """Stops Redis for a while (``restarts`` False), or kills it and starts it again."""
+    """Stops Redis for a while or (``restarts``) cuts its power, which costs it up to a second, and starts it again."""
 
-    def __init__(self, seed: int, server: Server, *, restarts: bool) -> None:
+    def __init__(self, seed: int, server: Valkey, *, restarts: bool) -> None:
         self.kills = 0
         self._dice = random.Random(f"redis {seed}")
         self._server = server
         self._restarts = restarts
 
     def run(self, deadline: float) -> None:
-        _until(deadline, self._dice, self._break)
+        _until(deadline, self._dice, self._restart if self._restarts else self._stop)
 
-    def _break(self) -> None:
-        server, away_s = self._server, self._dice.uniform(0.1, 4)
-        server.kill() if self._restarts else server.pause()
-        time.sleep(away_s)
-        server.start() if self._restarts else server.go_on()
+    def _stop(self) -> None:
+        self._server.pause()
+        time.sleep(self._dice.uniform(0.1, 4))
+        self._server.go_on()
+        self.kills += 1
+
+    def _restart(self) -> None:
+        written = self._server.written_bytes
+        time.sleep(self._dice.uniform(0, 1))
+        self._server.cut_power(since_bytes=written)
+        time.sleep(self._dice.uniform(0.1, 4))
+        self._server.start()
         self.kills += 1
 
 

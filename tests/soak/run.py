@@ -17,9 +17,8 @@ from billing import limits, quota, unsettled
 from billing.reaper import Reaper
 from billing.settle import heartbeat_key
 from helixflow.lib import redis
-from helixflow.stack import embedded
 from tests.billing.admitting import Account
-from tests.faults.world import Server, chat, environment, until_agreed
+from tests.faults.world import Valkey, chat, environment, until_agreed
 from tests.soak import checker, world
 from tests.soak.books import Books
 from tests.soak.clients import Actor, Entry, revoke_over_and_over
@@ -100,8 +99,8 @@ def soak(
 
 
 @contextmanager
-def _redis_of_its_own(data_dir: Path) -> Iterator[Server]:
-    server = Server(embedded.valkey(data_dir, port=embedded.free_port()))
+def _redis_of_its_own(data_dir: Path) -> Iterator[Valkey]:
+    server = Valkey(data_dir)
     server.start()
     with override_settings(REDIS_URL=server.url):
         _forget_scripts()
