@@ -13,7 +13,7 @@ from helixflow.stack import embedded
 STREAM_MODEL = f"{MODEL}-sse"
 KEY = "sk-" + "0" * 32
 START_S = 120
-PATIENCE = 4  # at a dozen streams a second the first of 32 takes seconds
+PATIENCE = 8  # at a few streams a second the first of 32 takes seconds
 
 
 def find(command: str | None) -> str | None:
