@@ -54,3 +54,10 @@ def test_the_currency_is_a_code_of_three_capitals() -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         setting("CURRENCY", HELIXFLOW_CURRENCY="euro")
     assert "HELIXFLOW_CURRENCY must be three capital letters" in refused.value.stderr
+
+
+def test_the_limits_clock_is_redis_s_in_production() -> None:
+    assert setting("CLOCK_OFFSET_S", HELIXFLOW_CLOCK_OFFSET_S="-60") == -60
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        setting("CLOCK_OFFSET_S", **PRODUCTION | {"HELIXFLOW_CLOCK_OFFSET_S": "60"})
+    assert "HELIXFLOW_CLOCK_OFFSET_S must be 0" in refused.value.stderr
