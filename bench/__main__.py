@@ -86,19 +86,19 @@ class Bench:
             "paced": self.compare(self.paced, PACED_STREAMS),
             "latency": self.compare([self.direct, *self.whole], 1),
         }
-        told = self.settled()
+        settled.events(at_least=self.answers)
         gateway.start_meter(self.processes, self.other)
-        settled.records(told)  # the backlog first, then what it costs to keep up
+        self.records()  # the backlog first, then what it costs to keep up
         metered = ("nginx", "helixflow")
         results["throughput, metered"] = self.compare([t for t in self.whole if t.name in metered], CONNECTIONS)
         results["streams, metered"] = self.compare([t for t in self.streams if t.name in metered], CONNECTIONS)
         for target in (*self.whole, *self.streams):
             verify(target)  # still right after the load
             self.answers += target.name == "helixflow"
-        told = self.settled()
-        settled.records(told)
+        settled.events(at_least=self.answers)
+        records = self.records()
         report(results)
-        print(f"\nEach of {told:,} requests was admitted, settled and made one record.")
+        print(f"\nEach of {records:,} requests was admitted, settled and made one record.")
         save(results, self.options)
 
     def start(self) -> None:
@@ -159,9 +159,9 @@ class Bench:
             self.cut += connections
         return sample
 
-    def settled(self) -> int:
+    def records(self) -> int:
         """wrk leaves at the end of a run with a request under way on each connection."""
-        return settled.events(at_least=self.answers, at_most=self.answers + self.cut)
+        return settled.records(at_least=self.answers, at_most=self.answers + self.cut)
 
     def hold(self) -> None:
         target = next(target for target in self.whole if target.name == "helixflow")

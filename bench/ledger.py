@@ -64,7 +64,7 @@ SELECT md5(o.id::text || 'key' || key)::uuid, o.id, 'key ' || key, 'production',
     sha256((o.id::text || key)::bytea), 'hflow_', now()
 FROM accounts_organization o, generate_series(0, 3) key
 """
-# As billing.rollups would: bucket i of a histogram is from 2^((i-1)/4) ms up to 2^(i/4).
+# As billing.metering.rollups would: bucket i of a histogram is from 2^((i-1)/4) ms up to 2^(i/4).
 FILL_HOURS: Final = """
 INSERT INTO billing_usagehour (organization_id, hour, api_key_id, model, deployment, requests, units, failures,
     prompt_tokens, cached_tokens, completion_tokens, cost, duration_histogram, first_token_histogram)
@@ -174,7 +174,7 @@ def fill(records: int, ends_at: datetime) -> str:
 
     from accounts import jwt, services, sessions
     from accounts.models import Membership, Organization
-    from billing import partitions
+    from billing.metering import partitions
 
     began = time.monotonic()
     start = ends_at - timedelta(days=DAYS)

@@ -88,7 +88,7 @@ def start(processes: Processes, service: embedded.Service) -> int:
 
 
 def price_models() -> None:
-    from billing import partitions
+    from billing.metering import partitions
     from billing.models import Price
 
     partitions.ensure()
@@ -98,7 +98,8 @@ def price_models() -> None:
 
 
 def fill(options: argparse.Namespace) -> None:
-    from billing import events, redis_keys
+    from billing import events
+    from billing.admission import redis_keys
     from helixflow.lib import redis
 
     pipeline = redis.connect(timeout_s=30).pipeline(transaction=False)
@@ -172,7 +173,7 @@ def _wait(deadline: float) -> None:
 
 
 def backlog() -> int:
-    from billing import redis_keys
+    from billing.admission import redis_keys
     from helixflow.lib import redis
 
     client = redis.sync_client()

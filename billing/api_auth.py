@@ -12,8 +12,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import auth
-from billing import limits
-from billing.snapshots import Snapshot
+from billing.admission import limits
+from billing.admission.snapshots import Snapshot
 from helixflow.lib import errors
 
 

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from accounts.forms import ServiceForm
 from billing.models import Subscription
-from billing.standing import KeyLimit
+from billing.reports.standing import KeyLimit
 
 
 def _input(keyboard: str) -> forms.TextInput:

@@ -149,9 +149,10 @@ FAILED: Final = ~models.Q(error_code="") | models.Q(status__gte=400)  # records 
 
 
 class UsageRecord(models.Model):
-    """One admitted request. Range-partitioned on its time-ordered id (``billing.partitions``); the meter writes it.
+    """One admitted request, written by the meter.
 
-    Organization and key are not constrained: a record outlives both. The seven classes of tokens are disjoint.
+    Range-partitioned on its time-ordered id (``billing.metering.partitions``). Organization and key are not
+    constrained: a record outlives both. The seven classes of tokens are disjoint.
     """
 
     id = models.UUIDField(primary_key=True)  # the request's: its first 48 bits are when it began
@@ -226,7 +227,7 @@ class UsageRecord(models.Model):
 def _digits_of(histogram: str) -> "models.GeneratedField":
     """The histogram as one number, so that ``sum()`` adds histograms, at a tenth of the cost of adding arrays.
 
-    Ten decimal digits a bucket, the first bucket lowest; ``billing.timeseries`` reads it.
+    Ten decimal digits a bucket, the first bucket lowest; ``billing.reports.timeseries`` reads it.
     """
     return models.GeneratedField(
         expression=models.Func(models.F(histogram), function="billing_histogram_digits"),
@@ -237,7 +238,10 @@ def _digits_of(histogram: str) -> "models.GeneratedField":
 
 
 class UsageHour(models.Model):
-    """The records of one hour, added up (``billing.rollups``). Histograms have the bounds of ``billing.histograms``."""
+    """The records of one hour, added up (``billing.metering.rollups``).
+
+    Histograms have the bounds of ``billing.metering.histograms``.
+    """
 
     organization = models.ForeignKey(Organization, models.DO_NOTHING, db_constraint=False, db_index=False)
     api_key = models.ForeignKey(ApiKey, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")

@@ -13,9 +13,10 @@ from django.views.decorators.http import require_http_methods
 
 from accounts import access
 from accounts.models import Membership, Organization
-from billing import key_limits, months, standing, subscriptions, usage
+from billing import key_limits, months, subscriptions
 from billing.forms import CapsForm, KeyLimitsForm
 from billing.models import Subscription, SubscriptionChange
+from billing.reports import standing, usage
 from helixflow.lib import errors
 
 KEYS: Final = 100  # shown; an organization can have a thousand

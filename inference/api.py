@@ -7,8 +7,8 @@ from django.urls import re_path
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from billing.admission.snapshots import Snapshot
 from billing.api_auth import ApiKeyView
-from billing.snapshots import Snapshot
 from helixflow.lib import errors
 from inference import catalogue
 from inference.gateway import gateway

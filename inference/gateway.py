@@ -19,10 +19,11 @@ import msgspec
 from django.db import close_old_connections
 
 from accounts import api_keys, auth
-from billing import events, limits, notes
-from billing.settle import Settler
-from billing.settlement import Settlement
-from billing.snapshots import Snapshot
+from billing import events
+from billing.admission import limits, notes
+from billing.admission.snapshots import Snapshot
+from billing.settling.settle import Settler
+from billing.settling.settlement import Settlement
 from helixflow.lib import errors, ids, log, metrics
 from inference import catalogue, relay, schemas
 from inference.upstream import UpstreamClient

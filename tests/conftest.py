@@ -9,8 +9,8 @@ from django.test import Client
 from redis import Redis
 
 from accounts.models import Organization, User
-from billing import limits
-from billing.breaker import Breaker
+from billing.admission import limits
+from billing.admission.breaker import Breaker
 from tests import factories
 from tests.cluster import on_cluster, redis_cluster  # noqa: F401  # fixtures
 from tests.fakes.upstream import Upstream

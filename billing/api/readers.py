@@ -9,8 +9,8 @@ from rest_framework.request import Request
 
 from accounts import access, auth, jwt
 from accounts.models import ApiKey, User
+from billing.admission.snapshots import Snapshot
 from billing.api_auth import ApiKeyAuthentication, ApiKeyView
-from billing.snapshots import Snapshot
 from helixflow.lib import errors, ids
 from helixflow.lib.serializers import StrictCharField, StrictSerializer, validated
 

@@ -10,9 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import ApiKey
-from billing import money, prices, receipts
+from billing import money, prices
 from billing.api.readers import ModelNameField, MomentField, NoParameters, ReaderView, key_of, name_key
 from billing.models import Price, UsageRecord
+from billing.reports import receipts
 from helixflow.lib import clock, drf, errors, ids, paging
 from helixflow.lib.serializers import StrictCharField, StrictSerializer
 

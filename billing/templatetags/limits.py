@@ -7,8 +7,8 @@ from django import template
 
 from accounts import access
 from accounts.models import ApiKey, Membership
-from billing import standing
 from billing.forms import KeyLimitsForm
+from billing.reports import standing
 from helixflow.lib import errors
 
 register = template.Library()

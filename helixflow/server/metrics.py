@@ -22,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from accounts import auth
-from billing import redis_keys
+from billing.admission import redis_keys
 from helixflow.lib import errors, ids, metrics, redis
 from helixflow.server.cycle import render
 from inference import catalogue

@@ -15,8 +15,9 @@ from django.views.decorators.http import require_safe
 
 from accounts import access
 from accounts.models import ApiKey, Membership, User
-from billing import months, plans, usage
+from billing import months, plans
 from billing.models import Plan
+from billing.reports import usage
 from helixflow.server import health
 from helixflow.site import error_guide
 from inference.models import Deployment, Model

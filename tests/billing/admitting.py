@@ -14,24 +14,14 @@ from typing import Any
 
 from accounts import api_keys
 from accounts.models import ApiKey, Organization, User
-from billing import (
-    events,
-    key_limits,
-    ledger,
-    limits,
-    meter,
-    months,
-    notes,
-    quota,
-    redis_keys,
-    snapshots,
-    subscriptions,
-)
-from billing.limits import Verdict
+from billing import events, key_limits, months, subscriptions
+from billing.admission import limits, notes, quota, redis_keys, snapshots
+from billing.admission.limits import Verdict
+from billing.metering import ledger, meter
 from billing.models import Plan, UsageRecord
 from billing.prices import PriceBook
-from billing.settle import Settler, heartbeat_key
-from billing.settlement import Settlement
+from billing.settling.settle import Settler, heartbeat_key
+from billing.settling.settlement import Settlement
 from helixflow.lib import ids, redis
 from tests import factories
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from billing import spool
-from billing.spool import Spool
+from billing.settling import spool
+from billing.settling.spool import Spool
 from tests.billing.spooling import Disk
 
 

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from billing import events
-from billing.settlement import Settlement
+from billing.settling.settlement import Settlement
 from helixflow.lib import ids
 
 ORGANIZATION, API_KEY = uuid.uuid4(), uuid.uuid4()

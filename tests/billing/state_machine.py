@@ -26,13 +26,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from billing import events, limits, months, notes, quota, redis_keys, rollups, snapshots
-from billing.ledger import Entry, write
-from billing.limits import ADMITTED
+from billing import events, months
+from billing.admission import limits, notes, quota, redis_keys, snapshots
+from billing.admission.limits import ADMITTED
+from billing.metering import rollups
+from billing.metering.ledger import Entry, write
 from billing.models import UsageHour, UsageMonth, UsageRecord
-from billing.reaper import Reaper
-from billing.settle import Settler, _mark, heartbeat_key
-from billing.settlement import Settlement
+from billing.settling.reaper import Reaper
+from billing.settling.settle import Settler, _mark, heartbeat_key
+from billing.settling.settlement import Settlement
 from helixflow.lib import ids, redis
 from tests.billing.admitting import read_stream, usage_of
 from tests.billing.state_model import Model, Request, World

@@ -5,8 +5,9 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 
-from billing import events, limits, notes
-from billing.limits import ADMITTED, KEY_MINUTE, KEY_MONTH, MINUTE, MONTH, PARALLEL
+from billing import events
+from billing.admission import limits, notes
+from billing.admission.limits import ADMITTED, KEY_MINUTE, KEY_MONTH, MINUTE, MONTH, PARALLEL
 from tests.billing.admitting import Account, Key
 
 

@@ -9,8 +9,10 @@ from django.utils import timezone
 
 from accounts import api_keys
 from accounts.models import ApiKey
-from billing import key_limits, ledger, limits, snapshots, subscriptions
+from billing import key_limits, subscriptions
+from billing.admission import limits, snapshots
 from billing.events import Tokens
+from billing.metering import ledger
 from billing.models import Price, UsageMonth, UsageRecord
 from billing.prices import PriceBook
 from helixflow.lib import ids

@@ -10,11 +10,12 @@ import requests
 from redis.crc import key_slot
 
 from accounts import api_keys, generation
-from billing import limits, live, quota, redis_keys, unsettled
-from billing.breaker import Breaker
-from billing.limits import ADMITTED, MINUTE, MONTH, PARALLEL
-from billing.meter import Meter
-from billing.reaper import Reaper
+from billing.admission import limits, quota, redis_keys, unsettled
+from billing.admission.breaker import Breaker
+from billing.admission.limits import ADMITTED, MINUTE, MONTH, PARALLEL
+from billing.metering.meter import Meter
+from billing.reports import live
+from billing.settling.reaper import Reaper
 from helixflow.lib import errors, ids, redis
 from tests.billing.admitting import PROCESS, Account, forget_snapshots
 from tests.cluster import Cluster

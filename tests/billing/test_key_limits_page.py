@@ -8,8 +8,9 @@ from django.utils import timezone
 
 from accounts import api_keys
 from accounts.models import ApiKey, Role
-from billing import key_limits, standing, subscriptions
+from billing import key_limits, subscriptions
 from billing.models import KeyLimits
+from billing.reports import standing
 from tests import factories
 from tests.billing.visits import EVIL, csrf_token, redis_is_away, signed_in, text_of, use
 

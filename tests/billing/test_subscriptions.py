@@ -11,7 +11,8 @@ from django.db import connection
 
 from accounts import api_keys
 from accounts.models import Organization
-from billing import key_limits, limits, plans, subscriptions
+from billing import key_limits, plans, subscriptions
+from billing.admission import limits
 from billing.models import KeyLimits, Plan, Subscription, SubscriptionChange
 from billing.seeds import seed_plans
 from helixflow.lib import errors

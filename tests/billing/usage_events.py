@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from billing import events, ledger, partitions, rollups
+from billing import events
+from billing.metering import ledger, partitions, rollups
 from billing.models import UsageHour, UsageMonth, UsageRecord
 from billing.prices import Cost, PriceBook
 from helixflow.lib import ids

@@ -8,8 +8,9 @@ from django.test import Client
 from django.utils import timezone
 from redis import RedisError
 
-from billing import live, months
+from billing import months
 from billing.models import UsageHour, UsageMonth
+from billing.reports import live
 
 EVIL = "<script>alert(1)</script>"
 

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from billing import limits, quota, snapshots, unsettled
+from billing.admission import limits, quota, snapshots, unsettled
 from helixflow.stack import embedded
 from tests.faults.world import Server, Valkey
 

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from django.db import connection
 
-from billing import months, redis_keys
+from billing import months
+from billing.admission import redis_keys
 from billing.models import UsageRecord
-from billing.settlement import Settlement
+from billing.settling.settlement import Settlement
 from helixflow.lib import ids, redis
 from tests.billing.admitting import Account, drain, settle, usage_of
 from tests.factories import deploy

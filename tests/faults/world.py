@@ -17,10 +17,10 @@ from typing import Any
 import requests
 from django.conf import settings
 
-from billing import rollups
+from billing.metering import rollups
 from billing.models import UsageRecord
-from billing.reaper import Reaper
-from billing.settle import heartbeat_key
+from billing.settling.reaper import Reaper
+from billing.settling.settle import heartbeat_key
 from helixflow.lib import ids, redis
 from helixflow.stack import embedded
 from tests import web

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from redis import Redis
 
 from accounts import api_keys
-from billing import redis_keys
+from billing.admission import redis_keys
 from helixflow.lib import metrics, redis
 from helixflow.server import metrics as endpoint
 from helixflow.server import metrics_directory

@@ -18,8 +18,9 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts import api_keys
 from accounts.models import Organization, User
-from billing import live, months, subscriptions
+from billing import months, subscriptions
 from billing.models import Plan, Subscription, UsageMonth
+from billing.reports import live
 from billing.seeds import seed_plans
 from helixflow.lib import errors
 from helixflow.lib.redis import RedisError

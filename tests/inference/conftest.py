@@ -11,7 +11,7 @@ import uvicorn
 
 from accounts import api_keys
 from accounts.models import Organization, User
-from billing import snapshots
+from billing.admission import snapshots
 from helixflow.server.workers import bind
 from inference import catalogue
 from inference.gateway import Gateway

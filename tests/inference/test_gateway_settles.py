@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from accounts import api_keys, generation
 from accounts.models import Organization
-from billing import events, limits, redis_keys, snapshots
+from billing import events
+from billing.admission import limits, redis_keys, snapshots
 from billing.models import Plan, Subscription
 from helixflow.lib import ids, pipelined_redis, redis
 from inference import relay

@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts import api_keys, jwt, keys, sessions
-from billing import limits, snapshots
+from billing.admission import limits, snapshots
 from billing.models import Plan, Subscription
 from inference import catalogue
 from inference.gateway import gateway

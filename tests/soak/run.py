@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from django.db import connections
 from django.test import override_settings
 
-from billing import limits, quota, unsettled
-from billing.reaper import Reaper
-from billing.settle import heartbeat_key
+from billing.admission import limits, quota, unsettled
+from billing.settling.reaper import Reaper
+from billing.settling.settle import heartbeat_key
 from helixflow.lib import redis
 from tests.billing.admitting import Account
 from tests.faults.world import Valkey, chat, environment, until_agreed

@@ -6,7 +6,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
-from billing import partitions
+from billing.metering import partitions
 from billing.models import Refusal
 from helixflow.lib import clock
 

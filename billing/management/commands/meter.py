@@ -10,9 +10,9 @@ import django.db
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
-from billing import partitions
-from billing.meter import Meter, Stopped, put_rejects_back
-from billing.reaper import Reaper
+from billing.metering import partitions
+from billing.metering.meter import Meter, Stopped, put_rejects_back
+from billing.settling.reaper import Reaper
 from helixflow.lib import redis
 
 logger = logging.getLogger(__name__)

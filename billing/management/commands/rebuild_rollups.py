@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from billing import recount
-from billing.recount import Difference
-from billing.rollups import HourKey
+from billing.metering import recount
+from billing.metering.recount import Difference
+from billing.metering.rollups import HourKey
 from helixflow.lib import ids, redis
 
 SHOWN_AT_MOST: Final = 100  # rows; a run with --organization shows that organization's

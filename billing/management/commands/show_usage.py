@@ -14,8 +14,9 @@ from django.db import connection
 from django.db.models import Q
 
 from accounts.models import ApiKey, Organization
-from billing import balance, money, months, plans
-from billing.balance import Balance, Line
+from billing import money, months, plans
+from billing.reports import balance
+from billing.reports.balance import Balance, Line
 from helixflow.lib import ids, redis
 
 DIFFERENT: Final = 1

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 
-from billing import partitions
+from billing.metering import partitions
 from helixflow import assets, seeds
 from helixflow.stack import demo
 

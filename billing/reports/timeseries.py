@@ -1,0 +1,199 @@
+"""Usage over time: hourly sums added up to hours, days or months, and by key, model or deployment (docs/usage-api.md).
+
+Records are never counted here, so a year is as cheap as its hours are few.
+"""
+
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal
+from typing import Any, Final, NamedTuple
+
+from django.contrib.postgres.aggregates import JSONBAgg
+from django.db.models import DateTimeField, JSONField, Q, QuerySet, Sum, Value
+from django.db.models.functions import Trunc
+
+from billing.metering import histograms
+from billing.models import UsageHour
+
+HOUR: Final = "hour"
+DAY: Final = "day"
+MONTH: Final = "month"
+NONE: Final = "none"
+COLUMNS: Final = {"key": "api_key_id", "model": "model", "deployment": "deployment"}
+
+MAX_BUCKETS: Final = 2_000
+MAX_SERIES: Final = 100
+MAX_POINTS: Final = 10_000  # buckets × series
+
+_BUCKET_DIGITS: Final = 10  # as billing_histogram_digits() writes them (billing/migrations)
+_ZERO: Final = "0" * _BUCKET_DIGITS
+_counts = re.compile(f"[0-9]{{{_BUCKET_DIGITS}}}").findall
+_EXACTLY: Final = Context(prec=1_000)
+
+
+class TooMuch(Exception):
+    """The answer would be too long. The message says for what."""
+
+
+class Span(NamedTuple):
+    """Whole buckets in UTC; ``end`` is not in it."""
+
+    start: datetime
+    end: datetime
+    bucket: str
+
+    @classmethod
+    def around(cls, start: datetime, end: datetime, bucket: str) -> "Span":
+        """The whole buckets that [start, end) touches."""
+        last = floor(end.astimezone(UTC), bucket)
+        return cls(floor(start.astimezone(UTC), bucket), last if last == end else following(last, bucket), bucket)
+
+    def starts(self) -> Iterator[datetime]:
+        moment = self.start
+        while moment < self.end:
+            yield moment
+            moment = following(moment, self.bucket)
+
+
+@dataclass(slots=True)
+class Sums:
+    """What some hours come to. The histograms are whole numbers as the rows keep them: adding them adds histograms."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    cost: Decimal = Decimal(0)
+    duration_digits: Decimal = Decimal(0)
+    first_token_digits: Decimal = Decimal(0)
+    failures: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: "Sums") -> None:
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.completion_tokens += other.completion_tokens
+        self.cost += other.cost
+        self.duration_digits = _EXACTLY.add(self.duration_digits, other.duration_digits)
+        self.first_token_digits = _EXACTLY.add(self.first_token_digits, other.first_token_digits)
+        for code, times in other.failures.items():
+            self.failures[code] = self.failures.get(code, 0) + times
+
+    def quantiles(self, digits: Decimal) -> dict[str, float] | None:
+        """Of ``duration_digits`` or ``first_token_digits``, in milliseconds."""
+        histogram = histogram_of(digits)
+        found = {f"p{percent}": histograms.quantile(histogram, percent / 100) for percent in (50, 95, 99)}
+        return {name: round(value, 1) for name, value in found.items() if value is not None} or None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """``group`` is an API key's UUID, or the name of a model or deployment; None if there is one series of all.
+
+    ``points`` has the buckets in which something happened.
+    """
+
+    group: uuid.UUID | str | None
+    totals: Sums
+    points: dict[datetime, Sums]
+
+
+def floor(moment: datetime, bucket: str) -> datetime:
+    """The beginning of the bucket that ``moment``, in UTC, is in."""
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    if bucket == HOUR:
+        return hour
+    return hour.replace(hour=0) if bucket == DAY else hour.replace(hour=0, day=1)
+
+
+def following(start: datetime, bucket: str) -> datetime:
+    """The beginning of the next bucket."""
+    if bucket == MONTH:
+        return (start + timedelta(days=31)).replace(day=1)
+    return start + (timedelta(hours=1) if bucket == HOUR else timedelta(days=1))
+
+
+def histogram_of(digits: Decimal) -> list[int]:
+    """The counts of ``billing.metering.histograms`` that ``digits`` is made of."""
+    text = str(digits)
+    text = text.zfill(-(-len(text) // _BUCKET_DIGITS) * _BUCKET_DIGITS)
+    return [0 if count == _ZERO else int(count) for count in reversed(_counts(text))]  # as most are
+
+
+def read(
+    organization_id: uuid.UUID, span: Span, *, group_by: str = NONE, filters: Mapping[str, Any] | None = None
+) -> list[Series]:
+    """The series of an organization, the busiest first. ``filters``: api_key_id and model. Raises TooMuch."""
+    hours = UsageHour.objects.filter(
+        organization_id=organization_id, hour__gte=span.start, hour__lt=span.end, **(filters or {})
+    )
+    column = COLUMNS.get(group_by)
+    points: dict[Any, dict[datetime, Sums]] = {} if column else {None: {}}
+    for row in _sums(hours, span, column):
+        points.setdefault(row[column] if column else None, {})[row["at"]] = Sums(
+            requests=int(row["total_requests"]),
+            prompt_tokens=int(row["total_prompt"]),
+            cached_tokens=int(row["total_cached"]),
+            completion_tokens=int(row["total_completion"]),
+            cost=row["total_cost"],
+            duration_digits=row["total_duration"],
+            first_token_digits=row["total_first_token"],
+            failures=_add_up(row["all_failures"]),
+        )
+    _refuse_too_much(span, len(points), group_by)
+    series = [Series(group, _total(of_group), of_group) for group, of_group in points.items()]
+    return sorted(series, key=lambda each: (-each.totals.requests, str(each.group)))
+
+
+def _sums(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> list[dict[str, Any]]:
+    at = Trunc("hour", span.bucket, output_field=DateTimeField(), tzinfo=UTC)
+    grouped = hours.annotate(at=at).values("at", *([column] if column else []))
+    rows = grouped.order_by().annotate(
+        total_requests=Sum("requests"),
+        total_prompt=Sum("prompt_tokens"),
+        total_cached=Sum("cached_tokens"),
+        total_completion=Sum("completion_tokens"),
+        total_cost=Sum("cost"),
+        total_duration=Sum("duration_digits"),
+        total_first_token=Sum("first_token_digits"),
+        # Most hours have none, and taking objects apart is dear in SQL: they are added up here.
+        all_failures=JSONBAgg("failures", filter=~Q(failures={}), default=Value([], JSONField())),
+    )
+    found = list(rows[: MAX_POINTS + 1])
+    if len(found) > MAX_POINTS:
+        raise TooMuch(f"There are more than {MAX_POINTS:,} points.")
+    return found
+
+
+def _add_up(failures: list[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for each in failures:
+        for code, times in each.items():
+            total[code] = total.get(code, 0) + times
+    return total
+
+
+def _total(points: dict[datetime, Sums]) -> Sums:
+    total = Sums()
+    for sums in points.values():
+        total.add(sums)
+    return total
+
+
+def check_buckets(span: Span) -> None:
+    """Raises TooMuch."""
+    hours = (span.end - span.start) / timedelta(hours=1)
+    count = hours / {HOUR: 1, DAY: 24, MONTH: 24 * 31}[span.bucket]
+    if count > MAX_BUCKETS:
+        raise TooMuch(f"From start to end there are more than {MAX_BUCKETS:,} buckets of one {span.bucket}.")
+
+
+def _refuse_too_much(span: Span, series: int, group_by: str) -> None:
+    if series > MAX_SERIES:
+        raise TooMuch(f"There are {series:,} different values of {group_by}, more than {MAX_SERIES}.")
+    points = series * sum(1 for _ in span.starts())
+    if points > MAX_POINTS:
+        raise TooMuch(f"{series} series of one point a {span.bucket} are {points:,} points, more than {MAX_POINTS:,}.")

@@ -1,0 +1,1 @@
+"""Settlement: how what was admitted is closed, whatever dies (docs/limits.md)."""
