@@ -179,7 +179,7 @@ class Exchange:
             metrics.in_flight(-1)
             if self.verdict is not None:
                 self._settle(self.verdict)
-            self.call = None  # it refers to this: a request must not be left to the garbage collector
+            self.call = self.task = None  # they refer to this: a request must not be left to the garbage collector
 
     async def _answer(self) -> None:
         if self.scope["method"] != "POST":
