@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
-from django.contrib.admin.widgets import AdminSplitDateTime
+from django.contrib.admin.widgets import AdminBigIntegerFieldWidget, AdminSplitDateTime
+from django.db import models
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils import timezone
@@ -22,12 +24,15 @@ from billing.models import KeyLimits, Plan, Price, Subscription, SubscriptionCha
 from helixflow.lib import errors, ids
 
 HISTORY = 50  # changes shown with a subscription
+# Django's own are narrower than the millions that a month may have: the last digit would not be seen.
+WIDE_NUMBERS: Any = {models.PositiveIntegerField: {"widget": AdminBigIntegerFieldWidget}}
 
 
 @admin.register(Plan)
 class PlanAdmin(admin.ModelAdmin):  # the stubs' generic is not subscriptable at run time
     """A plan's numbers reach the gateways as snapshots age, within 30 s: it would be too many to announce at once."""
 
+    formfield_overrides: ClassVar = WIDE_NUMBERS
     list_display = ("name", "slug", "requests_per_minute", "requests_per_month", "subscribers")
     search_fields = ("name", "slug")
 
@@ -63,6 +68,7 @@ class SubscriptionAdmin(admin.ModelAdmin):
     """Its numbers count from the next request on. Deleting one puts the organization on Starter."""
 
     form = SubscriptionForm
+    formfield_overrides: ClassVar = WIDE_NUMBERS
     list_display = (
         "organization",
         "plan",
@@ -148,7 +154,17 @@ class PriceAdmin(admin.ModelAdmin):
     form = PriceForm
     list_display = ("model", "starts_at", "state", "currency", "input", "cached_input", "output", "reasoning")
     search_fields = ("model",)
-    fields: ClassVar = ["model", "starts_at", *prices.CLASSES]
+    fieldsets: ClassVar = [
+        (None, {"fields": ["model", "starts_at"]}),
+        (
+            "Amounts",
+            {
+                "fields": prices.CLASSES,
+                "description": f"{settings.CURRENCY} per million tokens. A class without an amount costs what its base "
+                "does: cached input, cache write and input audio as input; reasoning and output audio as output.",
+            },
+        ),
+    ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
         rows: QuerySet[Price] = super().get_queryset(request)
@@ -180,7 +196,7 @@ class PriceAdmin(admin.ModelAdmin):
     def state(self, price: Price) -> str:
         if getattr(price, "in_force_id", None) == price.id:
             return "in force"
-        return "past" if prices.has_started(price) else "to come"
+        return "past" if price.starts_at <= timezone.now() else "to come"
 
 
 class KeyLimitsForm(forms.ModelForm):
@@ -199,6 +215,7 @@ class KeyLimitsAdmin(admin.ModelAdmin):
     """They count from the next request on."""
 
     form = KeyLimitsForm
+    formfield_overrides: ClassVar = WIDE_NUMBERS
     list_display = ("api_key", "organization", *key_limits.LIMITS)
     list_select_related = ("api_key__organization",)
     search_fields = ("api_key__name", "api_key__hint", "api_key__organization__name")

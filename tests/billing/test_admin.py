@@ -165,6 +165,11 @@ def test_enterprise_needs_its_two_numbers(admin, subscription):
     assert subscription.plan_id == "pro"
 
 
+def test_a_million_fits_into_its_field(admin, subscription):
+    form = admin.get(change_page(subscription)).context["adminform"].form
+    assert "vBigIntegerField" in str(form["requests_per_month"])
+
+
 def test_a_deleted_subscription_leaves_its_history(admin, subscription):
     Plan.objects.create(slug="starter", name="Starter", requests_per_minute=100, requests_per_month=10_000)
     admin.post(delete_page(subscription), {"post": "yes"})
@@ -244,6 +249,14 @@ class TestPrices:
         )
         rows = admin.get(reverse("admin:billing_price_changelist")).content.decode()
         assert [rows.count(f">{state}<") for state in ("to come", "in force", "past")] == [1, 1, 1]
+
+    def test_one_that_is_about_to_start_is_not_past(self, admin):
+        prices.add(model="gpt-4o", input=Decimal(1), output=Decimal(1))
+        rows = admin.get(reverse("admin:billing_price_changelist")).content.decode()
+        assert ">to come<" in rows
+
+    def test_the_form_says_what_an_amount_is(self, admin):
+        assert "USD per million tokens" in admin.get(reverse(self.ADD)).content.decode()
 
 
 class TestKeyLimits:
