@@ -77,7 +77,7 @@ def _plan_page(
         "used": used,
         "tokens": used.tokens.prompt + used.tokens.completion,
         "minute_note": f"of {used.minute_limit:,} requests a minute",
-        "parallel_note": "requests" if used.max_parallel is None else f"of {used.max_parallel:,} requests at once",
+        "parallel_note": f"of {used.max_parallel or 0:,} requests at once",  # counted only where they are capped
         "begins": begins,
         "ends": ends,
         "keys": sorted(used.keys, key=lambda each: each.used, reverse=True)[:KEYS],

@@ -121,6 +121,12 @@ def test_with_redis_nothing_is_said_of_it(owner, organization):
     assert "This minute 0" in text
 
 
+def test_requests_under_way_are_told_only_where_a_cap_has_them_counted(owner, organization):
+    assert "Under way" not in text_of(signed_in(owner).get(PLAN))
+    subscriptions.set_caps(organization=organization, user=owner, monthly_budget=None, max_parallel=8)
+    assert "Under way 0 of 8 requests at once" in text_of(signed_in(owner).get(PLAN))
+
+
 def test_an_organization_sees_its_own_only(outsider, owner, organization, key):
     subscriptions.set_caps(organization=organization, user=owner, monthly_budget=Decimal("77.77"))
     use(key, units=4321)
