@@ -75,7 +75,8 @@ def overview(request: HttpRequest) -> HttpResponse:
         "currency": settings.CURRENCY,
         "recent_keys": keys.order_by("-id")[:RECENT_KEYS],
         "has_key": keys.exists(),
-        "has_called": keys.exclude(last_used_at=None).exists(),
+        # The ledger knows of a first call a little earlier than the key does.
+        "has_called": used.requests > 0 or keys.exclude(last_used_at=None).exists(),
     }
     return render(request, "site/overview.html", context)
 

@@ -178,6 +178,16 @@ def test_the_overview_begins_with_the_first_steps(client: Client, owner: User, o
     assert "data-done" not in html
 
 
+def test_the_overview_knows_of_a_call_as_soon_as_the_ledger_does(
+    client: Client, owner: User, organization: Organization
+) -> None:
+    key, _ = api_keys.create(organization=organization, user=owner, name="Fresh", environment="production")
+    month = months.first_day(months.of(time.time()))
+    UsageMonth.objects.create(organization_id=organization.id, api_key_id=key.id, month=month, requests=1)
+    client.force_login(owner)
+    assert "You are up and running" in page(client, "/dashboard")
+
+
 def test_the_overview_shows_the_keys_of_this_organization_only(
     client: Client, owner: User, organization: Organization, outsider: User
 ) -> None:
