@@ -103,7 +103,7 @@ def represent_receipt(record: UsageRecord, keys: Keys, price: Price | None) -> d
     tokens = receipts.tokens_of(record)
     found["tokens"] |= {"by_class": {name: getattr(tokens, name) for name in prices.CLASSES}}
     return found | {
-        "attempts": record.attempts,
+        "attempts": [_represent_attempt(attempt) for attempt in record.attempts],
         "quota_units": record.units,
         "price": None if price is None else _represent_price(price),
         "cost_by_class": None
@@ -111,6 +111,15 @@ def represent_receipt(record: UsageRecord, keys: Keys, price: Price | None) -> d
         else {name: money.text(cost) for name, cost in receipts.cost_by_class(record, price).items()},
         "settled_by": record.settled_by,
         "recorded_at": clock.rfc3339(record.recorded_at),
+    }
+
+
+def _represent_attempt(attempt: dict[str, Any]) -> dict[str, Any]:
+    """In the documented order, which PostgreSQL does not keep, and to the microsecond, as other durations."""
+    return {
+        "deployment": attempt["deployment"],
+        "outcome": attempt["outcome"],
+        "duration_ms": round(attempt["duration_ms"], 3),
     }
 
 

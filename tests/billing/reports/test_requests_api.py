@@ -177,7 +177,7 @@ def test_bad_parameters_are_refused_by_name(owner, organization, query, param):
 
 def test_a_receipt_tells_all_that_is_kept(owner, key):
     price = priced(input=Decimal("2.5"), cached_input=Decimal("1.25"), output=Decimal(10), reasoning=Decimal(12))
-    attempts = [events.Attempt("first", "http_503", 12.5), events.Attempt("second", "ok", 100.0)]
+    attempts = [events.Attempt("first", "http_503", 12.5), events.Attempt("second", "ok", 100.00049999)]
     tokens = events.Tokens(input=7, cached_input=3, output=5, reasoning=2)
     event = meter(key, at=NOON, book=PriceBook(), tokens=tokens, attempts=attempts, deployment="second")
     data = receipt(owner, event)
