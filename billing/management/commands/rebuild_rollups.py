@@ -52,7 +52,7 @@ class Command(BaseCommand):
             if write:
                 self._repair(differences)
         if not found:
-            self.stdout.write(f"Nothing to do: the sums of {len(organizations)} organizations are right.")
+            self.stdout.write(f"Nothing to do: the sums are right. Organizations compared: {len(organizations)}.")
         elif write:
             self.stdout.write(f"{found} rows differed and were written anew.")
         else:

@@ -66,7 +66,7 @@ def test_right_sums_are_left_alone(some, capsys):
     rebuild()
     rebuild("--write")
     assert sums() == before
-    assert "Nothing to do: the sums of 2 organizations are right." in capsys.readouterr().out
+    assert "Nothing to do: the sums are right. Organizations compared: 2." in capsys.readouterr().out
 
 
 def test_without_records_there_is_nothing_to_do(capsys):
