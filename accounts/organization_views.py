@@ -8,12 +8,15 @@ from django.views.decorators.http import require_POST
 
 from accounts import access
 
+PAGES = {"api-keys", "plan"}  # that offer the choice
+
 
 @login_required
 @require_POST
 def choose(request: HttpRequest) -> HttpResponse:
     access.choose_organization(access.page_user(request), request.session, request.POST.get("organization", ""))
-    return redirect("api-keys")
+    page = request.POST.get("page")
+    return redirect(page if page in PAGES else "api-keys")
 
 
 urlpatterns = [

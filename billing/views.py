@@ -73,6 +73,7 @@ def _plan_page(
     begins, ends = (datetime.fromtimestamp(moment, UTC) for moment in months.bounds(used.month))
     context = {
         "membership": membership,
+        "memberships": access.memberships(membership.user),
         "subscription": subscription,
         "used": used,
         "tokens": used.tokens.prompt + used.tokens.completion,

@@ -136,6 +136,22 @@ def test_an_organization_sees_its_own_only(outsider, owner, organization, key):
     assert "0 of 10,000" in text
 
 
+def test_who_is_in_several_organizations_chooses_here_and_stays_here(owner, organization):
+    other = factories.organization(owner=owner, name="Second home")
+    client = signed_in(owner)
+    assert 'name="page" value="plan"' in client.get(PLAN).content.decode()
+    chosen = client.post("/dashboard/organization", {"organization": other.public_id, "page": "plan"})
+    assert chosen["Location"] == PLAN
+    assert "Second home in" in text_of(client.get(PLAN))
+
+
+def test_a_choice_leads_to_no_other_page(owner, organization):
+    client = signed_in(owner)
+    for page in ("https://example.org", "profile"):
+        chosen = client.post("/dashboard/organization", {"organization": organization.public_id, "page": page})
+        assert chosen["Location"] == "/dashboard/api-keys"
+
+
 def test_a_first_visit_says_what_to_do_next(owner, member, organization):
     assert "Create key" in text_of(signed_in(owner).get(PLAN))
     text = text_of(signed_in(member).get(PLAN))
