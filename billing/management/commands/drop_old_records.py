@@ -6,6 +6,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
+from billing.management import outages
 from billing.metering import partitions
 from billing.models import Refusal
 from helixflow.lib import clock
@@ -21,6 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="only say what would be dropped")
         parser.add_argument("--no-input", action="store_true", help="don't ask")
 
+    @outages.told()
     def handle(self, *args: Any, keep_months: int, dry_run: bool, no_input: bool, **kwargs: Any) -> None:
         if not 0 <= keep_months <= MOST_MONTHS:
             raise CommandError(f"--keep-months must be between 0 and {MOST_MONTHS}.")

@@ -10,6 +10,7 @@ import django.db
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
+from billing.management import outages
 from billing.metering import partitions
 from billing.metering.meter import Meter, Stopped, put_rejects_back
 from billing.settling.reaper import Reaper
@@ -32,7 +33,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, drain: bool, retry_rejects: bool, **kwargs: Any) -> None:
         if retry_rejects:
-            put_back, unreadable = put_rejects_back()
+            with outages.told():
+                put_back, unreadable = put_rejects_back()
             self.stdout.write(
                 f"{put_back} entries are in the streams again; {unreadable} cannot be read and stay aside."
             )

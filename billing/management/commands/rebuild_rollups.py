@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from billing.management import outages
 from billing.metering import recount
 from billing.metering.recount import Difference
 from billing.metering.rollups import HourKey
@@ -18,7 +19,7 @@ SHOWN_AT_MOST: Final = 100  # rows; a run with --organization shows that organiz
 class Command(BaseCommand):
     help = (
         "Add the usage records up again, compare with the hourly and monthly sums, and show what differs. Safe beside "
-        "running meters. Ends with code 1 if anything differs and is left as it is."
+        "running meters. Ends with code 1 if anything differs and is left as it is, with 2 if a server is away."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,6 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--organization", help="only this one: org-…")
         parser.add_argument("--write", action="store_true", help="write the sums anew where they differ")
 
+    @outages.told()
     def handle(
         self,
         *args: Any,

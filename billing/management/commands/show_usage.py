@@ -15,12 +15,12 @@ from django.db.models import Q
 
 from accounts.models import ApiKey, Organization
 from billing import money, months, plans
+from billing.management.outages import UNKNOWN, first_line
 from billing.reports import balance
 from billing.reports.balance import Balance, Line
 from helixflow.lib import ids, redis
 
 DIFFERENT: Final = 1
-UNKNOWN: Final = 2  # no such organization, or Redis or PostgreSQL could not be asked
 MOST_FOUND: Final = 10
 WIDTH: Final = 34
 COLUMNS: Final = ("Redis", "ledger", "stream", "under way", "difference", "Redis", "ledger")
@@ -69,7 +69,7 @@ def _find(text: str) -> tuple[uuid.UUID, list[str]]:
             return known, []
         return _search(text).id, []
     except DatabaseError as error:
-        problem = f"PostgreSQL does not answer: {_first_line(error)}"
+        problem = f"PostgreSQL does not answer: {first_line(error)}"
         if known is None:
             raise _unknown(problem, "Give the organization's id (org-… or UUID) to see what Redis has.") from None
         return known, [problem]
@@ -106,18 +106,18 @@ def _balance(organization_id: uuid.UUID, month: int | None, problems: list[str])
         try:
             return balance.draw(organization_id, month), []
         except DatabaseError as error:
-            problems = [f"PostgreSQL does not answer: {_first_line(error)}"]
+            problems = [f"PostgreSQL does not answer: {first_line(error)}"]
         except redis.RedisError as error:
-            problems = [f"Redis does not answer: {_first_line(error)}"]
+            problems = [f"Redis does not answer: {first_line(error)}"]
             month = month or months.of(time.time())
             try:
                 return balance.of_ledger(organization_id, month), problems
             except DatabaseError as second:
-                raise _unknown(problems[0], f"PostgreSQL does not answer: {_first_line(second)}") from None
+                raise _unknown(problems[0], f"PostgreSQL does not answer: {first_line(second)}") from None
     try:
         return balance.of_redis(organization_id, month), problems
     except redis.RedisError as error:
-        raise _unknown(problems[0], f"Redis does not answer: {_first_line(error)}") from None
+        raise _unknown(problems[0], f"Redis does not answer: {first_line(error)}") from None
 
 
 def _unknown(*lines: str) -> CommandError:
@@ -223,7 +223,3 @@ def _as_json(organization_id: uuid.UUID, found: Balance, problems: list[str]) ->
 
 def _key_names(organization_id: uuid.UUID) -> dict[uuid.UUID, str]:
     return {key.id: f"{key.name} {key.hint}" for key in ApiKey.objects.filter(organization_id=organization_id)}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

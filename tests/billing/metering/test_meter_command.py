@@ -12,9 +12,10 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
+from billing.management.commands import meter as command
 from billing.management.commands.meter import Chore
 from billing.metering.meter import Meter
 from billing.metering.usage_streams import UsageStreams
@@ -92,3 +93,12 @@ def test_meter_processes_that_are_killed_at_random_lose_and_repeat_nothing():
     assert UsageRecord.objects.count() == len(given)
     assert sum(UsageMonth.objects.values_list("requests", flat=True)) == len(given)
     assert left() == 0
+
+
+def test_a_redis_that_is_away_as_rejects_go_back_is_told_in_a_line(monkeypatch):
+    def away():
+        raise redis.RedisError("connection refused")
+
+    monkeypatch.setattr(command, "put_rejects_back", away)
+    with pytest.raises(CommandError, match=r"^Redis does not answer: connection refused$"):
+        call_command("meter", "--retry-rejects", "--drain")

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from billing.metering import partitions
 from billing.models import UsageHour, UsageRecord
@@ -158,3 +158,12 @@ def test_the_command_says_when_there_is_nothing_to_drop(capsys):
 def test_a_number_of_months_that_makes_no_sense_is_refused(months):
     with pytest.raises(CommandError, match="keep-months"):
         keep(months, "--no-input")
+
+
+def test_a_postgresql_that_is_away_is_told_in_a_line(monkeypatch):
+    def away():
+        raise OperationalError("connection refused\nIs the server running?")
+
+    monkeypatch.setattr(partitions, "ensure", away)
+    with pytest.raises(CommandError, match=r"^PostgreSQL does not answer: connection refused$"):
+        call_command("drop_old_records", "--keep-months", "1")

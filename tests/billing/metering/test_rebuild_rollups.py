@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from billing.admission import redis_keys
 from billing.metering import partitions, recount
@@ -67,6 +67,16 @@ def test_right_sums_are_left_alone(some, capsys):
     rebuild("--write")
     assert sums() == before
     assert "Nothing to do: the sums are right. Organizations compared: 2." in capsys.readouterr().out
+
+
+def test_a_postgresql_that_is_away_is_told_in_a_line_and_is_no_difference(monkeypatch):
+    def away(**kwargs):
+        raise OperationalError("connection refused\nIs the server running?")
+
+    monkeypatch.setattr(recount, "countable", away)
+    with pytest.raises(CommandError, match=r"^PostgreSQL does not answer: connection refused$") as told:
+        rebuild()
+    assert told.value.returncode == 2
 
 
 def test_without_records_there_is_nothing_to_do(capsys):
