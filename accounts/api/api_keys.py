@@ -10,7 +10,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import access, api_keys
-from accounts.models import ApiKey, Membership, User
+from accounts.api import callers
+from accounts.models import ApiKey, Membership
 from helixflow.lib import clock, drf, errors, ids, paging
 from helixflow.lib.serializers import StrictCharField, StrictIntegerField, StrictSerializer, validated
 
@@ -32,7 +33,7 @@ class RotationFields(StrictSerializer):
 
 class ApiKeyList(APIView):
     def get(self, request: Request) -> Response:
-        membership = _membership(request)
+        membership = callers.membership(request)
         keys = ApiKey.objects.of(membership.organization).select_related("created_by")
         match request.query_params.get("status", "all"):
             case "active":
@@ -52,13 +53,13 @@ class ApiKeyList(APIView):
     def post(self, request: Request) -> Response:
         membership = _manager(request)
         fields = validated(ApiKeyFields(data=request.data))
-        key, secret = api_keys.create(organization=membership.organization, user=_user(request), **fields)
+        key, secret = api_keys.create(organization=membership.organization, user=callers.user(request), **fields)
         return _with_secret(request, represent(key), secret)
 
 
 class ApiKeyDetail(APIView):
     def get(self, request: Request, key_id: str) -> Response:
-        return drf.respond(request, represent(access.get_api_key(_membership(request), key_id)))
+        return drf.respond(request, represent(access.get_api_key(callers.membership(request), key_id)))
 
     def patch(self, request: Request, key_id: str) -> Response:
         key = access.get_api_key(_manager(request), key_id)
@@ -68,14 +69,14 @@ class ApiKeyDetail(APIView):
     def delete(self, request: Request, key_id: str) -> Response:
         """Revokes; the row stays, so that usage keeps its name. Answers with the revoked key, also the second time."""
         key = access.get_api_key(_manager(request), key_id)
-        return drf.respond(request, represent(api_keys.revoke(key=key, user=_user(request))))
+        return drf.respond(request, represent(api_keys.revoke(key=key, user=callers.user(request))))
 
 
 class ApiKeyRotation(APIView):
     def post(self, request: Request, key_id: str) -> Response:
         key = access.get_api_key(_manager(request), key_id)
         days = validated(RotationFields(data=request.data))["grace_days"]
-        successor, secret = api_keys.rotate(key=key, user=_user(request), grace=timedelta(days=days))
+        successor, secret = api_keys.rotate(key=key, user=callers.user(request), grace=timedelta(days=days))
         key.refresh_from_db(fields=["expires_at", "rotated_to"])
         return _with_secret(request, represent(successor) | {"replaces": represent(key)}, secret)
 
@@ -104,17 +105,8 @@ def _with_secret(request: Request, data: dict[str, Any], secret: str) -> Respons
     return response
 
 
-def _user(request: Request) -> User:
-    assert isinstance(request.user, User)  # noqa: S101  # for the type checker: IsAuthenticated is the default
-    return request.user
-
-
-def _membership(request: Request) -> Membership:
-    return access.api_membership(_user(request), request.headers.get("X-HelixFlow-Organization"))
-
-
 def _manager(request: Request) -> Membership:
-    membership = _membership(request)
+    membership = callers.membership(request)
     access.require_key_manager(membership)
     return membership
 

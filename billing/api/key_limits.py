@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import access
-from accounts.models import Membership, User
+from accounts.api import callers
 from billing import key_limits, money
 from billing.models import KeyLimits
 from helixflow.lib import drf
@@ -26,15 +26,15 @@ class LimitFields(StrictSerializer):
 
 class KeyLimitsView(APIView):
     def get(self, request: Request, key_id: str) -> Response:
-        key = access.get_api_key(_membership(request), key_id)
+        key = access.get_api_key(callers.membership(request), key_id)
         return drf.respond(request, represent(key_limits.of(key)))
 
     def put(self, request: Request, key_id: str) -> Response:
-        membership = _membership(request)
+        membership = callers.membership(request)
         access.require_key_manager(membership)
         key = access.get_api_key(membership, key_id)
         fields = validated(LimitFields(data=request.data))
-        return drf.respond(request, represent(key_limits.set_limits(key=key, user=_user(request), **fields)))
+        return drf.respond(request, represent(key_limits.set_limits(key=key, user=callers.user(request), **fields)))
 
 
 def represent(limits: KeyLimits) -> dict[str, Any]:
@@ -46,15 +46,6 @@ def represent(limits: KeyLimits) -> dict[str, Any]:
         "monthly_budget": money.text_or_none(limits.monthly_budget),
         "currency": settings.CURRENCY,
     }
-
-
-def _user(request: Request) -> User:
-    assert isinstance(request.user, User)  # noqa: S101  # for the type checker: IsAuthenticated is the default
-    return request.user
-
-
-def _membership(request: Request) -> Membership:
-    return access.api_membership(_user(request), request.headers.get("X-HelixFlow-Organization"))
 
 
 urlpatterns = [re_path(r"^api-keys/(?P<key_id>[^/]+)/limits/?$", KeyLimitsView.as_view())]

@@ -12,7 +12,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import access
-from accounts.models import Membership, Organization, User
+from accounts.api import callers
+from accounts.models import Organization
 from billing import money, plans, subscriptions
 from billing.models import SubscriptionChange, UsageMonth
 from helixflow.lib import clock, drf, errors
@@ -31,14 +32,14 @@ class CapFields(StrictSerializer):
 
 class PlanView(APIView):
     def get(self, request: Request) -> Response:
-        return drf.respond(request, represent(_membership(request).organization))
+        return drf.respond(request, represent(callers.membership(request).organization))
 
     def patch(self, request: Request) -> Response:
-        membership = _membership(request)
+        membership = callers.membership(request)
         access.require_manager(membership, of="its plan")
         _require_caps_only(request.data)
         caps = validated(CapFields(data=request.data))
-        subscriptions.set_caps(organization=membership.organization, user=_user(request), **caps)
+        subscriptions.set_caps(organization=membership.organization, user=callers.user(request), **caps)
         return drf.respond(request, represent(membership.organization))
 
 
@@ -80,15 +81,6 @@ def _spent_this_month(organization: Organization) -> Decimal:
     now = clock.now()
     months = UsageMonth.objects.filter(organization=organization, month=date(now.year, now.month, 1))
     return months.aggregate(total=Sum("cost"))["total"] or Decimal(0)
-
-
-def _user(request: Request) -> User:
-    assert isinstance(request.user, User)  # noqa: S101  # for the type checker: IsAuthenticated is the default
-    return request.user
-
-
-def _membership(request: Request) -> Membership:
-    return access.api_membership(_user(request), request.headers.get("X-HelixFlow-Organization"))
 
 
 def _require_caps_only(body: Any) -> None:
