@@ -85,7 +85,7 @@ class UsageRecordAdmin(LedgerAdmin):
     search_help_text = f"Id of a request (req_…) or its completion (chatcmpl-…). {LedgerAdmin.search_help_text}"
     fields: ClassVar = [
         *("public_id", "started_at", "recorded_at", "settled_by"),
-        *("organization_shown", "api_key_shown", "user_id", "end_user", "month", "units"),
+        *("organization_shown", "api_key_shown", "user_shown", "end_user", "month", "units"),
         *("model", "deployment", "attempts", "streamed", "status", "error_code", "duration_ms", "first_token_ms"),
         *("usage_source", "input_tokens", "cached_input_tokens", "cache_write_tokens", "input_audio_tokens"),
         *("output_tokens", "reasoning_tokens", "output_audio_tokens"),
@@ -94,6 +94,10 @@ class UsageRecordAdmin(LedgerAdmin):
 
     def searched_ids(self) -> tuple[tuple[str, str], ...]:
         return ((ids.REQUEST, "id"), (ids.COMPLETION, "id"), *super().searched_ids())
+
+    @admin.display(description="user")
+    def user_shown(self, record: UsageRecord) -> str:
+        return ids.public_id(ids.USER, record.user_id) if record.user_id else "–"
 
     @admin.display(description="prompt + completion tokens")
     def tokens(self, record: UsageRecord) -> str:

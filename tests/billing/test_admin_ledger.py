@@ -144,6 +144,12 @@ def test_a_bad_page_leads_back_to_the_list(admin, name):
     assert response.status_code == 302
 
 
+def test_a_record_names_its_user_as_the_api_does(admin, owner, organization, key):
+    made = record(organization.id, key.id, 5)
+    UsageRecord.objects.update(user_id=owner.id)
+    assert owner.public_id in admin.get(page_of(made)).content.decode()
+
+
 def test_costs_and_payloads_are_readable(admin, organization, key):
     priced, _, _, reject = ledger(organization, key)
     assert "0.0125 USD" in admin.get(page_of(priced)).content.decode()
