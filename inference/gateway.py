@@ -41,6 +41,7 @@ MAX_BODY: Final = 10 * 1024 * 1024
 BODY_S: Final = 300.0  # for all of it: who drips one must not outlive the request's note, and with it its unit
 RECORD_USE_EVERY_S: Final = 10.0
 FOLD_EVERY_S: Final = 1.0
+MARK_EVERY_S: Final = 1.0  # a stream that goes on: what it has produced is billed even if this process is killed
 LEFT: Final = (499, "client_disconnected")
 JSON: Final = (b"content-type", b"application/json")
 EVENT_STREAM: Final = [
@@ -288,10 +289,14 @@ class Exchange:
         self.answering = True
         self._touch()
         self.headers.append((b"x-helixflow-upstream", stream.deployment.name.encode()))
+        mark_at = time.monotonic() + MARK_EVERY_S
         try:
             self.started = True
             await self.send({"type": "http.response.start", "status": 200, "headers": self.headers + EVENT_STREAM})
             while not stream.ended:
+                if time.monotonic() >= mark_at:
+                    mark_at = time.monotonic() + MARK_EVERY_S
+                    self._touch()
                 if stream.frames:
                     await self.send({"type": "http.response.body", "body": stream.frames, "more_body": True})
                 try:
@@ -337,6 +342,9 @@ class Exchange:
         attempts = list(call.attempts) if call else []
         if call and call.trying:
             attempts.append(events.Attempt(call.trying, "under way", 0.0))
+        if call:
+            call.account()
+        usage = call.usage if call else None
         return notes.Mark(
             model=request.model if request else "",
             streamed=request.wants_stream if request else False,
@@ -344,6 +352,10 @@ class Exchange:
             deployment=self.deployment,
             attempts=attempts,
             answering=self.answering,
+            tokens=tokens(usage) if usage else events.Tokens(),
+            usage_source=_source(call) if call else events.NOTHING,
+            first_token_ms=self.first_token_ms,
+            elapsed_ms=self._elapsed_ms(),
         )
 
     def _settle(self, verdict: limits.Verdict) -> None:
@@ -384,9 +396,15 @@ class Exchange:
         if call is not None:
             event.attempts = call.attempts
             if call.usage is not None:
-                event.usage_source = events.PROVIDER if call.reported else events.ESTIMATED
+                event.usage_source = _source(call)
                 event.tokens = tokens(call.usage)
         return event
+
+
+def _source(call: relay.Call) -> str:
+    if call.usage is None:
+        return events.NOTHING
+    return events.PROVIDER if call.reported else events.ESTIMATED
 
 
 gateway = Gateway()

@@ -69,6 +69,7 @@ class Call:
     trying: str = ""  # the deployment of the attempt under way
     usage: Usage | None = None
     reported: bool = False
+    written: ChunkRewriter | None = None  # of the stream under way
 
     def encode(self, deployment: Deployment, *, stream: bool) -> bytes:
         return schemas.encode_chat_request(
@@ -80,6 +81,16 @@ class Call:
 
     def estimate(self, completion_chars: int) -> Usage:
         return usage.estimate(self.request, completion_chars)
+
+    def account(self) -> None:
+        """Bring ``usage`` up to what the stream has produced so far."""
+        written = self.written
+        if written is not None and written.started:
+            usage = written.usage
+            if usage is None or (usage.completion_tokens == 0 and written.completion_chars):  # a count that never ran
+                usage = self.estimate(written.completion_chars)
+            self.reported = usage is written.usage
+            self.usage = usage
 
     def rewriter(self) -> ChunkRewriter:
         return ChunkRewriter(
@@ -105,7 +116,8 @@ class Stream:
         self.frames = b""
         self.ended = False
         self._response = response
-        self._rewriter = call.rewriter()
+        self._rewriter = call.written = call.rewriter()
+        self._accounted = False
         self._decoder = sse.Decoder()
         self._failure: Exception | None = None
 
@@ -155,14 +167,11 @@ class Stream:
         self._response.close()
 
     def _account(self) -> None:
-        """What was produced, whole or cut off."""
-        call, rewriter = self._call, self._rewriter
-        if call.usage is None and rewriter.started:
-            usage = rewriter.usage
-            if usage is None or (usage.completion_tokens == 0 and rewriter.completion_chars):  # a count that never ran
-                usage = call.estimate(rewriter.completion_chars)
-            call.reported = usage is rewriter.usage
-            call.usage = rewriter.usage = usage
+        """What was produced, whole or cut off; said to a caller who asked."""
+        if not self._accounted and self._rewriter.started:
+            self._accounted = True
+            self._call.account()
+            self._rewriter.usage = self._call.usage
 
 
 async def complete(call: Call, deployments: Iterable[Deployment]) -> tuple[Deployment, bytes]:

@@ -1,7 +1,7 @@
 """A note: what Redis knows of a request that is admitted and not settled, enough to settle it if its gateway dies.
 
 Admission writes ``process \\t organization \\t API key \\t user \\t month \\t leased \\t epoch second``.
-A request that lasts adds marks, JSON on lines of their own; the last one counts.
+A request that lasts adds a mark, JSON on a line of its own; a newer one takes its place.
 """
 
 import uuid
@@ -15,7 +15,11 @@ LIFE_S = 1500  # longer than any exchange may take; whoever has a note for longe
 
 
 class Mark(msgspec.Struct, omit_defaults=True):
-    """How far a request got. ``answering``: a first byte was there for its caller, so its unit is spent."""
+    """How far a request got, ``elapsed_ms`` after it began.
+
+    ``answering``: a first byte was there for its caller, so its unit is spent. ``tokens`` and ``usage_source`` say what
+    was produced by then.
+    """
 
     model: str = ""
     streamed: bool = False
@@ -23,6 +27,10 @@ class Mark(msgspec.Struct, omit_defaults=True):
     deployment: str = ""
     attempts: list[events.Attempt] = []  # the last may be under way
     answering: bool = False
+    tokens: events.Tokens = events.Tokens()
+    usage_source: str = events.NOTHING
+    first_token_ms: float | None = None
+    elapsed_ms: float = 0.0
 
 
 class Note(NamedTuple):

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 GRACE_S: Final = 10.0  # without a heartbeat, whose own life is 20 s: Redis may have been away for longer than that
 SCAN: Final = 1_000
+CUT_OFF: Final = "cut off: the gateway died"
 NOW: Final = "return redis.call('TIME')[1]"
 
 
@@ -78,7 +79,7 @@ class Reaper:
 
 
 def _event(request_id: uuid.UUID, note: Note, now: int) -> events.Usage:
-    """As far as its note tells. What it has produced is not known, its unit is kept if there was a first byte."""
+    """As far as its note tells, which for a stream is at most about a second behind."""
     mark = note.mark
     return events.Usage(
         id=request_id,
@@ -89,11 +90,22 @@ def _event(request_id: uuid.UUID, note: Note, now: int) -> events.Usage:
         units=int(mark.answering),
         status=500,
         error_code="server_error",
-        duration_ms=max(0, now - note.admitted_at) * 1000.0,
+        duration_ms=mark.elapsed_ms or max(0, now - note.admitted_at) * 1000.0,
         model=mark.model,
         deployment=mark.deployment,
-        attempts=mark.attempts,
+        attempts=_cut(mark.attempts),
         streamed=mark.streamed,
         end_user=mark.end_user,
+        usage_source=mark.usage_source,
+        tokens=mark.tokens,
+        first_token_ms=mark.first_token_ms,
         settled_by=events.REAPER,
     )
+
+
+def _cut(attempts: list[events.Attempt]) -> list[events.Attempt]:
+    """The last one was under way, or its answer was, when the gateway died."""
+    if not attempts:
+        return []
+    last = attempts[-1]
+    return [*attempts[:-1], events.Attempt(last.deployment, CUT_OFF, last.duration_ms)]

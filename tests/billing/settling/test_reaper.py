@@ -10,6 +10,7 @@ import time_machine
 
 from billing import events
 from billing.admission import limits, notes, redis_keys
+from billing.settling import reaper
 from billing.settling.reaper import Reaper
 from billing.settling.settle import _mark, heartbeat_key
 from helixflow.lib import ids, redis
@@ -48,17 +49,20 @@ def test_a_request_whose_gateway_is_gone_is_settled_as_far_as_its_note_tells(acc
     verdict, request_id = admitted(account)
     attempts = [events.Attempt("first", "status 500", 3.0), events.Attempt("second", "under way", 0.0)]
     mark(account, request_id, model="gpt-4", attempts=attempts[:1])
-    said = {"model": "gpt-4", "streamed": True, "end_user": "alice", "deployment": "second", "attempts": attempts}
-    mark(account, request_id, **said)
+    said = {"model": "gpt-4", "streamed": True, "end_user": "alice", "deployment": "second"}
+    said |= {"usage_source": "estimated", "tokens": events.Tokens(input=9, output=40), "first_token_ms": 12.5}
+    mark(account, request_id, **said, attempts=attempts, elapsed_ms=2_000.0)
     assert reap() == 1
     (entry,) = account.stream()
     event = entry.event
     assert isinstance(event, events.Usage)
     assert not entry.late
     assert {name: getattr(event, name) for name in said} == said
+    assert event.duration_ms == 2_000
+    assert event.attempts == [attempts[0], events.Attempt("second", reaper.CUT_OFF, 0.0)]
     assert (event.id, event.organization_id, event.api_key_id) == (request_id, account.id, account.key.row.id)
     assert (event.user_id, event.month, event.settled_by) == (account.owner.id, verdict.month, "reaper")
-    assert (event.status, event.error_code, event.usage_source) == (500, "server_error", "none")
+    assert (event.status, event.error_code) == (500, "server_error")
 
 
 @pytest.mark.parametrize("answering", [False, True])
