@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -57,6 +58,7 @@ def _postgresql(django_db_blocker: Any) -> Iterator[Server]:
         address = urlsplit(service.url)
         with django_db_blocker.unblock():
             connections.close_all()
+            _forget_threads()
             connection.settings_dict.update(
                 USER=address.username, PASSWORD=unquote(address.password or ""), HOST=address.hostname,
                 PORT=address.port, NAME=address.path.lstrip("/"),
@@ -66,8 +68,15 @@ def _postgresql(django_db_blocker: Any) -> Iterator[Server]:
                 yield server
             finally:
                 connections.close_all()
+                _forget_threads()
                 connection.settings_dict.update(known)
         server.kill()
+
+
+def _forget_threads() -> None:
+    """Those that read for the data plane keep connections of their own, to the server before."""
+    snapshots.cache._threads = ThreadPoolExecutor(4, "snapshots")
+    limits._threads = ThreadPoolExecutor(limits.SEEDERS, "quota")
 
 
 @pytest.fixture
