@@ -18,6 +18,7 @@ from helixflow.server import lifecycle
 
 CHECK_S: Final = 1.5  # after which a service counts as down
 FRESH_S: Final = 1.0  # how long a result is good
+KNOWN_S: Final = 3.0  # and how long it is better than none, for who doesn't wait
 READY_WAIT_S: Final = 0.25  # balancers ask often and don't wait: they get the last result
 
 
@@ -41,7 +42,7 @@ class Services:
         self._checked_at = 0.0
 
     async def status(self, *, wait_s: float) -> dict[str, str]:
-        """Name → "healthy" or "unhealthy"; the last result, or "unknown", if a check takes longer than ``wait_s``."""
+        """Name → "healthy" or "unhealthy". If a check takes longer than ``wait_s``: the last result, or "unknown"."""
         if self._result is not None and time.monotonic() - self._checked_at < FRESH_S:
             return self._result
         loop = asyncio.get_running_loop()
@@ -51,7 +52,9 @@ class Services:
         done, _ = await asyncio.wait([task], timeout=wait_s)
         if done:
             return task.result()
-        return self._result or dict.fromkeys(self._checks, "unknown")
+        if self._result is None or time.monotonic() - self._checked_at > KNOWN_S:
+            return dict.fromkeys(self._checks, "unknown")
+        return self._result
 
     async def _check(self) -> dict[str, str]:
         answers = await asyncio.gather(*(self._answers(check) for check in self._checks.values()))
