@@ -147,9 +147,9 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
                 retry_after=1,
             )
         if self.outcome in {MINUTE, KEY_MINUTE}:
-            whose = "Rate limit" if self.outcome == MINUTE else "This API key's rate limit"
+            whose = "The rate limit" if self.outcome == MINUTE else "This API key's rate limit"
             return errors.RateLimitExceeded(
-                f"{whose} of {self.limit} requests per minute exceeded. Try again in {wait} s.", retry_after=wait
+                f"{whose} of {self.limit} requests per minute is exceeded. Try again in {wait} s.", retry_after=wait
             )
         what = {
             MONTH: f"The monthly quota of {snapshot.requests_per_month} requests is spent",

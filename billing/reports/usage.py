@@ -15,6 +15,7 @@ from django.db.models import F, Q, Sum
 
 from accounts.models import ApiKey, Organization
 from billing import months, plans
+from billing.admission import limits
 from billing.models import KeyLimits, UsageHour, UsageMonth
 from billing.reports import live
 from helixflow.lib import redis
@@ -109,6 +110,8 @@ def current(organization_id: uuid.UUID) -> Usage:
 
 
 def _counters(organization_id: uuid.UUID) -> live.Counters | None:
+    if limits.breaker.is_open:
+        return None
     try:
         return live.read(organization_id)
     except redis.RedisError:
