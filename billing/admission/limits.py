@@ -317,9 +317,8 @@ _ledger_failed_at = float("-inf")
 
 
 async def _seed(snapshot: Snapshot, month: int) -> bool:
-    """Once however many wait for it. False if the ledger can't be asked, or too much goes on: the month has to wait.
-
-    Raises ServiceUnavailable if it takes long for another reason, RedisError if Redis went away meanwhile.
+    """Once however many wait for it. False if it can't be done now: the ledger is away, a server is slow, or too much
+    goes on. Then the month has to wait. Raises RedisError if Redis went away meanwhile.
     """
     global _ledger_failed_at  # noqa: PLW0603  # one process has one ledger
     if time.monotonic() - _ledger_failed_at < PAUSE_S:
@@ -333,13 +332,7 @@ async def _seed(snapshot: Snapshot, month: int) -> bool:
     try:
         async with asyncio.timeout(SEED_WAIT_S):
             return await asyncio.shield(seeding)
-    except DatabaseError:
-        _ledger_failed_at = time.monotonic()
-        return False
-    except TimeoutError:
-        # It is the ledger's fault as well if all who could begin are waiting for it.
-        if snapshot.organization_id not in quota.asking_ledger and len(quota.asking_ledger) < SEEDERS:
-            raise errors.ServiceUnavailable("This organization's month is being counted. Try again.") from None
+    except (DatabaseError, TimeoutError):
         _ledger_failed_at = time.monotonic()
         return False
 

@@ -56,9 +56,6 @@ class _Unsettled(msgspec.Struct):
     corrects: bool = False
 
 
-asking_ledger: set[uuid.UUID] = set()  # organizations whose seeding waits for PostgreSQL
-
-
 def millionths(amount: Decimal) -> int:
     return int(amount * MILLION)
 
@@ -78,11 +75,7 @@ def _seed_once(organization_id: uuid.UUID, month: int, *, exclusive: bool) -> bo
     noted = dict(_noted(organization_id, month))
     streamed = dict(_streamed(organization_id, month))
     still_unsettled = noted | streamed
-    asking_ledger.add(organization_id)
-    try:
-        used, spent = _totals(organization_id, month, still_unsettled)
-    finally:
-        asking_ledger.discard(organization_id)
+    used, spent = _totals(organization_id, month, still_unsettled)
     keys = [
         part
         for api_key in used | spent
