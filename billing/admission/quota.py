@@ -2,8 +2,8 @@
 
 The counter is a cache. The truth is notes (admitted, not settled), then the usage stream (settled, not metered), then
 the ledger. A request moves through them in this order, so reading them in this order misses none, and ids keep one
-that moved meanwhile from counting twice. Nothing of the organization is admitted while its counter is missing, and
-what else could make the reading wrong drops its token: see the four scripts.
+that moved meanwhile from counting twice. While its counter is missing the organization waits for it, and whatever else
+could make the reading wrong, requests that go on without it above all, drops its token: see the scripts.
 """
 
 import logging

@@ -57,7 +57,7 @@ class Reaper:
             try:
                 yield uuid.UUID(request_id.decode()), note_format.parse(text)
             except ValueError:
-                logger.error("dropped a note that says nothing: %r %r", request_id, text[:200])  # noqa: TRY400
+                logger.error("dropped a note that says nothing: %r %r", request_id, text[:200])  # noqa: TRY400  # no trace
                 client.hdel(key, request_id)
 
     def _dead(self, processes: set[str]) -> set[str]:

@@ -190,7 +190,7 @@ def fold() -> None:
             new.replace(_process.file)
         except OSError as error:
             if not _process.failing:
-                logger.error("metrics cannot be written, and stand still until they can: %s", error)  # noqa: TRY400
+                logger.error("metrics cannot be written, and stand still until they can: %s", error)  # noqa: TRY400  # no trace
             _process.failing = True
         else:
             _process.failing = False

@@ -42,7 +42,7 @@ class _Cluster(redis.RedisCluster):
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().execute_command(*args, **kwargs)  # type: ignore[no-untyped-call]
+            return super().execute_command(*args, **kwargs)  # type: ignore[no-untyped-call]  # redis-py
         except redis.RedisClusterException as error:
             raise redis.ConnectionError(str(error)) from error
 
@@ -58,7 +58,7 @@ def connect(*, timeout_s: float = TIMEOUT_S) -> redis.Redis:
         return redis.Redis.from_url(settings.REDIS_URL, **timeouts, retry=Retry(NoBackoff(), 1))
     try:
         client = _Cluster(
-            startup_nodes=[redis.cluster.ClusterNode(*node) for node in address.nodes],  # type: ignore[no-untyped-call]
+            startup_nodes=[redis.cluster.ClusterNode(*node) for node in address.nodes],  # type: ignore[no-untyped-call]  # as above
             dynamic_startup_nodes=False,  # the names in REDIS_URL outlive the addresses of today's nodes
             retry=Retry(NoBackoff(), 1),
             **timeouts,
