@@ -64,7 +64,13 @@ def seed(snapshot: Snapshot, month: int) -> bool:
     """Makes the month's counter, if it has none. False if what was read was out of date each time: lately settled
     requests are being sent again, and the month has to wait. Raises RedisError, django.db.Error.
     """
-    return any(_seed_once(snapshot.organization_id, month, exclusive=attempt == TRIES - 1) for attempt in range(TRIES))
+    organization_id = snapshot.organization_id
+    if any(_seed_once(organization_id, month, exclusive=False) for _ in range(TRIES - 1)):
+        return True
+    try:
+        return _seed_once(organization_id, month, exclusive=True)
+    finally:  # whoever was kept out need not wait for it to expire
+        redis.sync_client().hdel(redis_keys.month(organization_id, month), "exclusive")
 
 
 def _seed_once(organization_id: uuid.UUID, month: int, *, exclusive: bool) -> bool:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from billing import events, months
 from billing.admission import limits, quota, redis_keys, snapshots, unsettled
@@ -194,6 +194,24 @@ def test_a_redis_that_goes_away_while_a_month_is_counted_refuses_nobody(account,
     verdict = account.admit()
     assert (verdict.admitted, verdict.local) == (True, True)
     assert account.notes() == {}
+
+
+def test_a_last_try_that_fails_keeps_nobody_out(account, monkeypatch):
+    account.admit()
+
+    def away(*given):
+        if client.hexists(name, "exclusive"):
+            raise OperationalError("the ledger is away")
+        client.delete(name)
+        return {None: 0}, {}
+
+    client: Any = redis.sync_client()
+    name = redis_keys.month(account.id, current_month())
+    client.delete(name)
+    monkeypatch.setattr(quota, "_totals", away)
+    with pytest.raises(OperationalError):
+        seed(account)
+    assert account.admit_leniently() == limits.ADMITTED
 
 
 def test_both_months_are_counted_anew_where_note_and_settlement_differ(account):
