@@ -63,15 +63,15 @@ class ProviderForm(forms.ModelForm):
         """A stored key is sent to the address it was entered for, never to one of somebody else's choice."""
         fields: dict[str, Any] = self.cleaned_data
         replaced = fields.get("api_key") or fields.get("forget_api_key")
-        if self.instance.sealed_api_key and "base_url" in self.changed_data and not replaced:
+        if self.instance.sealed_credential and "base_url" in self.changed_data and not replaced:
             self.add_error("api_key", "The stored key is for the old base URL. Enter the one for this, or forget it.")
         return fields
 
     def save(self, commit: bool = True) -> Any:
         if self.cleaned_data["api_key"]:
-            self.instance.api_key = self.cleaned_data["api_key"]
+            self.instance.credential = self.cleaned_data["api_key"]
         elif self.cleaned_data["forget_api_key"]:
-            self.instance.api_key = ""
+            self.instance.credential = ""
         return super().save(commit)
 
 
@@ -89,7 +89,7 @@ class ProviderAdmin(CatalogueAdmin):
 
     @admin.display(description="API key", boolean=True)
     def has_api_key(self, provider: Provider) -> bool:
-        return bool(provider.sealed_api_key)
+        return bool(provider.sealed_credential)
 
     @admin.display(description="enabled deployments", ordering="enabled_total")
     def enabled_deployments(self, provider: Provider) -> int:

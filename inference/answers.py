@@ -264,14 +264,14 @@ def read_answer(body: bytes) -> Answer:
     return answer
 
 
-def read_chunk(data: bytes) -> tuple[Chunk, list[ChunkChoice]]:
-    """The chunk and its choices, each with its index and delta. Raises BadAnswer and UpstreamStreamError."""
+def read_chunk(data: bytes) -> Chunk:
+    """The chunk, its choices each with their index and delta. Raises BadAnswer and UpstreamStreamError."""
     chunk = _read(_decode_chunk, data)
     choices = chunk.choices
     if choices is None:
         if chunk.usage is None:
             raise BadAnswer("the chunk has no choices")
-        choices = []
+        choices = chunk.choices = []
     for position, choice in enumerate(choices):
         if choice.index is None:
             choice.index = position
@@ -283,7 +283,7 @@ def read_chunk(data: bytes) -> tuple[Chunk, list[ChunkChoice]]:
             for call_position, call in enumerate(choice.delta.tool_calls):
                 if not isinstance(call.index, int):
                     call.index = call_position
-    return chunk, choices
+    return chunk
 
 
 def finish_reason(said: str | None) -> str | None:

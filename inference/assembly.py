@@ -14,6 +14,7 @@ from inference.answers import (
     Audio,
     BadAnswer,
     Choice,
+    Chunk,
     ChunkChoice,
     CustomText,
     Delta,
@@ -44,14 +45,12 @@ class Assembler:
         """Whether each choice that has begun has its finish_reason."""
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
 
-    def add(self, data: bytes) -> None:
-        """Raises BadAnswer and UpstreamStreamError."""
-        chunk, choices = answers.read_chunk(data)
+    def add(self, chunk: Chunk) -> None:
         if chunk.usage is not None:
             self.usage = chunk.usage.usage() or self.usage
         self._service_tier = chunk.service_tier or self._service_tier
         self._system_fingerprint = chunk.system_fingerprint or self._system_fingerprint
-        for part in choices:
+        for part in chunk.choices or ():
             if part.delta is not None:
                 self.completion_chars += answers.length(part.delta)
             self._choices.setdefault(part.index or 0, _Choice()).add(part)

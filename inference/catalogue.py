@@ -17,41 +17,46 @@ from django.db import close_old_connections, transaction
 from helixflow.lib import crypto, errors, redis
 from inference.models import Deployment as DeploymentRow
 from inference.models import Model as ModelRow
-from inference.models import ProviderKind
-from inference.upstream import Origin, header_lines
+from inference.models import Provider, Routing
+from inference.providers import adapter_for
+from inference.providers.adapter import Account, Adapter
+from inference.upstream import Deadlines
 
 logger = logging.getLogger(__name__)
 
 VERSION_KEY: Final = "catalogue:version"
 CHECK_EVERY_S: Final = 1.0
 READ_EVERY_S: Final = 30.0
+DEADLINES: Final = Deadlines()  # of deployments that say nothing else
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """``headers`` are complete HTTP header lines, made once; ``secret`` is what must never show in an error."""
+    """``id`` names it to all processes."""
 
+    id: str
     name: str
+    provider: str
     upstream_model: str
-    origin: Origin
-    headers: bytes
-    secret: str
-    priority: int
-    weight: int
+    adapter: Adapter
+    priority: int = 0
+    weight: int = 1
     # Its server stops work for a client that leaves only if the answer is a stream (llama.cpp).
-    stream_always: bool
-    renames_max_tokens: bool
+    stream_always: bool = False
+    deadlines: Deadlines = DEADLINES
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """``created`` in epoch seconds; ``only_for`` None: offered to every organization."""
+    """``created`` in epoch seconds; ``only_for`` None: offered to every organization; ``fallbacks`` are names."""
 
     name: str
     owned_by: str
     created: int
     only_for: frozenset[uuid.UUID] | None
     deployments: tuple[Deployment, ...]
+    least_latency: bool = False
+    fallbacks: tuple[str, ...] = ()
 
     def offered_to(self, organization_id: uuid.UUID) -> bool:
         return self.only_for is None or organization_id in self.only_for
@@ -69,6 +74,13 @@ class Catalogue:
                 f"The model '{name[:200]}' does not exist or is not offered to you.", param="model"
             )
         return model
+
+    def fallbacks(self, model: Model, organization_id: uuid.UUID, allowed: frozenset[str] | None) -> list[Model]:
+        """Those of its fallbacks that this organization, and a key that ``allowed`` these models, may use."""
+        found = [self.models[name] for name in model.fallbacks if name in self.models]
+        return [
+            each for each in found if each.offered_to(organization_id) and (allowed is None or each.name in allowed)
+        ]
 
 
 def announce_change() -> None:
@@ -93,7 +105,8 @@ def read() -> Catalogue:
         except (crypto.Undecryptable, ValueError) as error:
             logger.error("deployment %s is left out: %s", row.name, error)  # noqa: TRY400  # a trace says no more
     models = {}
-    for model in ModelRow.objects.filter(enabled=True, id__in=deployments).prefetch_related("only_for"):
+    rows_of_models = ModelRow.objects.filter(enabled=True, id__in=deployments)
+    for model in rows_of_models.prefetch_related("only_for", "fallbacks__to"):
         only_for = frozenset(organization.id for organization in model.only_for.all())
         models[model.name] = Model(
             name=model.name,
@@ -101,22 +114,42 @@ def read() -> Catalogue:
             created=int(model.created_at.timestamp()),
             only_for=only_for or None,
             deployments=tuple(deployments[model.id]),
+            least_latency=model.routing == Routing.LATENCY,
+            fallbacks=tuple(fallback.to.name for fallback in model.fallbacks.all()),
         )
     return Catalogue(models)
 
 
 def _deployment(row: DeploymentRow) -> Deployment:
-    secret = row.provider.api_key
+    usual = DEADLINES
     return Deployment(
+        id=row.id.hex,
         name=row.name,
+        provider=row.provider.name,
         upstream_model=row.upstream_model,
-        origin=Origin.parse(row.provider.base_url),
-        headers=header_lines({"Authorization": f"Bearer {secret}"}) if secret else b"",
-        secret=secret,
+        adapter=adapter_for(account_of(row.provider)),
         priority=row.priority,
         weight=row.weight,
         stream_always=row.provider.stream_always,
-        renames_max_tokens=row.provider.kind == ProviderKind.OPENAI,
+        deadlines=Deadlines(
+            row.connect_s or usual.connect_s,
+            row.first_token_s or usual.first_byte_s,
+            row.gap_s or usual.gap_s,
+            row.total_s or usual.total_s,
+        ),
+    )
+
+
+def account_of(provider: Provider) -> Account:
+    """Raises crypto.Undecryptable."""
+    return Account(
+        kind=provider.kind,
+        base_url=provider.base_url,
+        credential=provider.credential,
+        preset=provider.preset,
+        region=provider.region,
+        project=provider.project,
+        api_version=provider.api_version,
     )
 
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from inference import answers
-from inference.answers import BadAnswer, Choice, ChunkChoice, Text, UpstreamStreamError, Usage
+from inference.answers import Answer, BadAnswer, Choice, Chunk, ChunkChoice, Text, UpstreamStreamError, Usage
 
 __all__ = ["BadAnswer", "ChunkRewriter", "Completion", "UpstreamStreamError", "Usage", "rewrite_completion"]
 
@@ -45,13 +45,9 @@ class _Frame(msgspec.Struct):
 
 
 def rewrite_completion(
-    body: bytes, *, id: str, created: int, model: str, estimate: Estimate | None = None
+    answer: Answer, *, id: str, created: int, model: str, estimate: Estimate | None = None
 ) -> tuple[bytes, Usage | None, bool]:
-    """The answer, its usage, and whether that was reported. Where it was not, ``estimate`` makes some.
-
-    Raises BadAnswer and UpstreamStreamError.
-    """
-    answer = answers.read_answer(body)
+    """The answer as ours, its usage, and whether that was reported. Where it was not, ``estimate`` makes some."""
     usage = answer.usage.usage() if answer.usage else None
     reported = usage is not None
     if usage is None and estimate is not None:
@@ -99,12 +95,9 @@ class ChunkRewriter:
         """Whether each choice that has begun has its finish_reason."""
         return bool(self.finish_reasons) and not self._open
 
-    def rewrite(self, data: bytes) -> bytes | None:
-        """One upstream payload as a whole frame, or None where the caller is to get nothing.
-
-        Raises BadAnswer and UpstreamStreamError.
-        """
-        chunk, choices = answers.read_chunk(data)
+    def rewrite(self, chunk: Chunk) -> bytes | None:
+        """One of the upstream's chunks as a whole frame, or None where the caller is to get nothing."""
+        choices = chunk.choices or []
         if chunk.usage is not None:
             self.usage = chunk.usage.usage() or self.usage
         if not choices:

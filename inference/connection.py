@@ -16,7 +16,7 @@ Their messages are for the log: they can hold an upstream's address.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import httptools
 
@@ -63,6 +63,17 @@ class Deadlines:
     first_byte_s: float = 60.0
     gap_s: float = 60.0
     total_s: float = 600.0
+
+    def within(self, seconds: float) -> Self:
+        """None of them longer than ``seconds``. Raises UpstreamTimeout if that is nothing."""
+        if seconds <= 0:
+            raise UpstreamTimeout("total")
+        return type(self)(
+            min(self.connect_s, seconds),
+            min(self.first_byte_s, seconds),
+            min(self.gap_s, seconds),
+            min(self.total_s, seconds),
+        )
 
 
 class Response:

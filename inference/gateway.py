@@ -25,7 +25,10 @@ from billing.admission.snapshots import Snapshot
 from billing.settling.settle import Settler
 from billing.settling.settlement import Settlement
 from helixflow.lib import errors, ids, log, metrics
-from inference import catalogue, relay, schemas
+from inference import asking, catalogue, health, relay, schemas
+from inference.failures import FAILURES, as_helix_error
+from inference.providers.adapter import Operation
+from inference.routing import Route
 from inference.upstream import UpstreamClient
 from inference.usage import tokens
 
@@ -132,7 +135,18 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        *("answering", "began", "call", "deployment", "error", "finished", "first_token_ms", "gateway", "gone"),
+        *(
+            "answering",
+            "began",
+            "call",
+            "deployment",
+            "error",
+            "fallback",
+            "finished",
+            "first_token_ms",
+            "gateway",
+            "gone",
+        ),
         *("headers", "model", "organization_id", "public_id", "receive", "request", "request_id", "scope", "send"),
         *("started", "status", "task", "verdict"),
     )
@@ -149,6 +163,7 @@ class Exchange:
         self.started = False  # the head of the answer has been sent
         self.finished = False  # so has its end
         self.gone = False  # the caller went away
+        self.asked = asking.NOTHING
         self.task: asyncio.Task[Any] | None = None
         # What the ledger will be told
         self.verdict: limits.Verdict | None = None
@@ -185,34 +200,26 @@ class Exchange:
     async def _answer(self) -> None:
         if self.scope["method"] != "POST":
             raise errors.MethodNotAllowed("Use POST.", allowed=("POST",))
-        authorization: list[bytes] = []
-        content_type = content_length = b""
-        encoded = False
-        for name, value in self.scope["headers"]:
-            if name == b"authorization":
-                authorization.append(value)
-            elif name == b"content-type":
-                content_type = value
-            elif name == b"content-length":
-                content_length = value
-            elif name == b"content-encoding":
-                encoded = value.lower() != b"identity"
-            elif name == b"x-request-id":
-                log.client_request_id.set(log.clean_client_request_id(value.decode("latin-1")))
-
-        snapshot = await self._admit(auth.bearer_token(authorization))
+        asked = self.asked = asking.read(self.scope["headers"])
+        snapshot = await self._admit(auth.bearer_token(asked.authorization))
         if not snapshot.enabled:
             raise errors.AuthorizationFailed("This organization is disabled. Write to support.")
         self.gateway.uses[snapshot.key_id] = time.time()
 
-        if encoded or content_type.partition(b";")[0].strip().lower() != b"application/json":
-            raise errors.UnsupportedMediaType
-        request = self.request = schemas.parse_chat_request(await self._read_body(content_length))
+        asked.check()
+        request = self.request = schemas.parse_chat_request(await self._read_body(asked.content_length))
         if snapshot.allowed_models is not None and request.model not in snapshot.allowed_models:
             raise errors.AuthorizationFailed("This API key may not use this model.", param="model")
-        model = catalogue.latest().get(request.model, snapshot.organization_id)
+        await self._relay(request, self._route(request, snapshot))
+
+    def _route(self, request: schemas.ChatRequest, snapshot: Snapshot) -> Route:
+        known = catalogue.latest()
+        model = known.get(request.model, snapshot.organization_id)
         self.model = model.name
-        await self._relay(request, model)
+        models = [model]
+        if model.fallbacks and self.asked.fallback:
+            models += known.fallbacks(model, snapshot.organization_id, snapshot.allowed_models)
+        return Route(models, Operation.CHAT, health.board, stream=request.wants_stream)
 
     async def _admit(self, token: str) -> Snapshot:
         settler = self.gateway.settler
@@ -255,18 +262,18 @@ class Exchange:
             if time.monotonic() - self.began > BODY_S:
                 raise errors.InvalidRequest(f"The body did not arrive within {BODY_S:.0f} seconds.")
 
-    async def _relay(self, request: schemas.ChatRequest, model: catalogue.Model) -> None:
+    async def _relay(self, request: schemas.ChatRequest, route: Route) -> None:
         client = self.gateway.client
         assert client is not None  # noqa: S101  # started before any request
         completion_id = ids.COMPLETION + self.public_id.removeprefix(ids.REQUEST)  # the two share one
-        call = self.call = relay.Call(request, completion_id, int(time.time()), client, self._touch)
+        call = self.call = relay.Call(request, completion_id, int(time.time()), client, self._touch, self._until())
         self.task = asyncio.current_task()
         watcher = asyncio.create_task(self._watch())
         try:
             if request.wants_stream:
-                await self._stream(call, model)
+                await self._stream(call, route)
             else:
-                deployment, body = await relay.complete(call, model.deployments)
+                deployment, body = await relay.complete(call, route)
                 self.deployment = deployment.name
                 self.answering = True
                 self.headers.append((b"x-helixflow-upstream", deployment.name.encode()))
@@ -282,8 +289,8 @@ class Exchange:
             self.gone = True
             self.task.cancel()
 
-    async def _stream(self, call: relay.Call, model: catalogue.Model) -> None:
-        stream = await relay.open_stream(call, model.deployments)
+    async def _stream(self, call: relay.Call, route: Route) -> None:
+        stream = await relay.open_stream(call, route)
         self.first_token_ms = self._elapsed_ms()
         self.deployment = stream.deployment.name
         self.answering = True
@@ -301,11 +308,11 @@ class Exchange:
                     await self.send({"type": "http.response.body", "body": stream.frames, "more_body": True})
                 try:
                     await stream.advance()
-                except relay.FAILURES as error:
-                    reason = relay.clean(relay.describe(error), stream.deployment)
+                except FAILURES as error:
+                    reason = stream.broke(error)
                     logger.warning("upstream %s broke its stream: %s", stream.deployment.name, reason)
                     call.attempts[-1] = events.Attempt(self.deployment, reason, self._elapsed_ms())
-                    raise relay.as_helix_error(error) from None
+                    raise as_helix_error(error) from None
             self.finished = True
             await self.send({"type": "http.response.body", "body": stream.frames, "more_body": False})
             await stream.finish()
@@ -332,6 +339,9 @@ class Exchange:
 
     def _elapsed_ms(self) -> float:
         return round((time.monotonic() - self.began) * 1000, 3)
+
+    def _until(self) -> float | None:
+        return None if self.asked.timeout_s is None else self.began + self.asked.timeout_s
 
     def _touch(self) -> None:
         self.gateway.settler.touch(self)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
 
@@ -14,17 +14,35 @@ valid_name = RegexValidator(r"\A[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z", "Letters, dig
 
 
 class ProviderKind(models.TextChoices):
+    """Each has an adapter in ``inference.providers``."""
+
     COMPATIBLE = "compatible", "OpenAI-compatible (vLLM, llama.cpp, Ollama, …)"
     OPENAI = "openai", "OpenAI"
+    AZURE = "azure", "Azure OpenAI"
+    ANTHROPIC = "anthropic", "Anthropic"
+    BEDROCK = "bedrock", "AWS Bedrock"
+    GEMINI = "gemini", "Google Gemini"
+    VERTEX = "vertex", "Google Vertex AI"
 
 
 class Provider(models.Model):
+    """An account with a provider. What its kind leaves out stays empty."""
+
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     name = models.CharField(max_length=100, unique=True, validators=[valid_name])
     kind = models.CharField(max_length=20, choices=ProviderKind, default=ProviderKind.COMPATIBLE)
     # No URLField: it refuses the single-label hosts of container networks. inference.upstream.Origin checks it.
-    base_url = models.CharField("base URL", max_length=300, help_text="Up to and including /v1.")
-    sealed_api_key = models.TextField(blank=True, editable=False)  # encrypted: helixflow.lib.crypto
+    base_url = models.CharField(
+        "base URL",
+        max_length=300,
+        blank=True,
+        help_text="Up to and including /v1. Empty: the provider's own address, where its kind has one.",
+    )
+    preset = models.CharField(max_length=30, blank=True, help_text="Which OpenAI-compatible server this is.")
+    region = models.CharField(max_length=50, blank=True, help_text="Of AWS Bedrock and Vertex AI, such as us-east-1.")
+    project = models.CharField(max_length=100, blank=True, help_text="The Google Cloud project of Vertex AI.")
+    api_version = models.CharField(max_length=50, blank=True, help_text="Empty: the one HelixFlow was tested with.")
+    sealed_credential = models.TextField(blank=True, editable=False)  # encrypted: helixflow.lib.crypto
     stream_always = models.BooleanField(
         default=False,
         help_text="Ask for a stream even when the caller does not: for servers that only then stop early.",
@@ -36,13 +54,20 @@ class Provider(models.Model):
         return self.name
 
     @property
-    def api_key(self) -> str:
+    def credential(self) -> str:
         """In clear, for calling the provider only. Raises crypto.Undecryptable."""
-        return crypto.decrypt(self.sealed_api_key) if self.sealed_api_key else ""
+        return crypto.decrypt(self.sealed_credential) if self.sealed_credential else ""
 
-    @api_key.setter
-    def api_key(self, value: str) -> None:
-        self.sealed_api_key = crypto.encrypt(value) if value else ""
+    @credential.setter
+    def credential(self, value: str) -> None:
+        self.sealed_credential = crypto.encrypt(value) if value else ""
+
+
+class Routing(models.TextChoices):
+    """How one of several healthy deployments of the same priority is chosen."""
+
+    WEIGHTED = "weighted", "by weight"
+    LATENCY = "latency", "least latency"
 
 
 class Model(models.Model):
@@ -51,6 +76,7 @@ class Model(models.Model):
     owned_by = models.CharField(max_length=100)
     description = models.CharField(max_length=300, blank=True)
     context_length = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
+    routing = models.CharField(max_length=10, choices=Routing, default=Routing.WEIGHTED)
     enabled = models.BooleanField(default=True)
     # Empty: offered to everyone.
     only_for = models.ManyToManyField(
@@ -65,8 +91,35 @@ class Model(models.Model):
         return self.name
 
 
+class Fallback(models.Model):
+    """A model that answers when none of the model's own deployments does, unless the caller refuses that."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    model = models.ForeignKey(Model, models.CASCADE, related_name="fallbacks")
+    to = models.ForeignKey(Model, models.CASCADE, related_name="stands_in_for", verbose_name="fallback")
+    position = models.PositiveSmallIntegerField(default=0, help_text="Lower is tried first.")
+
+    class Meta:
+        ordering: ClassVar = ["position", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["model", "to"], name="fallback_unique"),
+            models.CheckConstraint(condition=~models.Q(model=models.F("to")), name="fallback_is_another_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} falls back to {self.to}"
+
+
+def _seconds(name: str, most: float, help_text: str) -> "models.FloatField[float | None, float | None]":
+    limits = [MinValueValidator(0.05), MaxValueValidator(most)]
+    return models.FloatField(name, null=True, blank=True, validators=limits, help_text=help_text)
+
+
 class Deployment(models.Model):
-    """One way to reach a model. Lower priority numbers are tried first; weights share the traffic within one."""
+    """One way to reach a model. Lower priority numbers are tried first; weights share the traffic within one.
+
+    Deadlines in seconds; those that are empty are the platform's (``inference.upstream.Deadlines``).
+    """
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     name = models.CharField(max_length=100, validators=[valid_name], help_text="Shown as X-HelixFlow-Upstream.")
@@ -75,6 +128,10 @@ class Deployment(models.Model):
     upstream_model = models.CharField(max_length=200, help_text="What the provider calls the model.")
     priority = models.PositiveSmallIntegerField(default=0)
     weight = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1)])
+    connect_s = _seconds("connect within", 60, "Seconds; empty: 5.")
+    first_token_s = _seconds("first token within", 600, "Seconds; empty: 60.")
+    gap_s = _seconds("gap of at most", 600, "Seconds between two tokens; empty: 60.")
+    total_s = _seconds("all within", 600, "Seconds; empty: 600.")
     enabled = models.BooleanField(default=True)
 
     class Meta:

@@ -5,49 +5,32 @@ Nothing is retried once a byte has gone to the caller; before that a failing dep
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import msgspec
-
 from billing.events import Attempt
 from helixflow.lib import errors
-from inference import completions, routing, schemas, sse, usage
+from inference import completions, schemas, usage
 from inference.assembly import Assembler
 from inference.catalogue import Deployment
-from inference.completions import BadAnswer, ChunkRewriter, UpstreamStreamError, Usage
-from inference.upstream import (
-    Deadlines,
-    Response,
-    UpstreamClient,
-    UpstreamConnectError,
-    UpstreamDisconnected,
-    UpstreamError,
-    UpstreamTimeout,
-)
+from inference.completions import ChunkRewriter, Usage
+from inference.failures import BUSY, FAILURES, UNAVAILABLE, as_helix_error, clean, describe
+from inference.health import Trial
+from inference.providers.adapter import Blame, StreamReader, Unsupported
+from inference.routing import Route
+from inference.upstream import Deadlines, Response, UpstreamClient, UpstreamDisconnected, UpstreamError, UpstreamTimeout
 
 logger = logging.getLogger(__name__)
 
-PATH: Final = "/chat/completions"
-DEADLINES: Final = Deadlines()
 MAX_ANSWER: Final = 32 * 1024 * 1024
 MAX_ERROR_BODY: Final = 64 * 1024
 LINGER_S: Final = 0.2
 RETRY_WITHIN_S: Final = 300.0  # then another deployment is no help any more, and the note would outlive its time
-DONE: Final = b"[DONE]"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
-BUSY: Final = "The model is busy. Try again after the time in Retry-After."
-UNAVAILABLE: Final = "The model is unavailable for a moment. Try again."
 REPEATED: Final = "connection lost, sent again"  # by which an upstream may have seen the request twice
-# What an upstream refuses because of what the caller wrote; all else it refuses because of us.
-CALLERS_MISTAKES: Final = frozenset({400, 413, 422})
-
-# How an upstream can fail, beside answering with a status that says so.
-FAILURES: Final = (UpstreamError, BadAnswer, UpstreamStreamError, sse.LineTooLong)
 
 T = TypeVar("T")
 
@@ -57,7 +40,7 @@ class Call:
     """What one request asks, whichever deployment answers, and what came of the tries.
 
     ``on_attempt`` is told when one begins. ``usage`` is there once something was produced; ``reported`` says whether
-    by the provider, or estimated.
+    by the provider, or estimated. ``until``: when the caller gives up, on the monotonic clock.
     """
 
     request: schemas.ChatRequest
@@ -65,19 +48,12 @@ class Call:
     created: int
     client: UpstreamClient
     on_attempt: Callable[[], None] = lambda: None
+    until: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
     trying: str = ""  # the deployment of the attempt under way
     usage: Usage | None = None
     reported: bool = False
     written: ChunkRewriter | None = None  # of the stream under way
-
-    def encode(self, deployment: Deployment, *, stream: bool) -> bytes:
-        return schemas.encode_chat_request(
-            self.request,
-            upstream_model=deployment.upstream_model,
-            stream=stream,
-            renames_max_tokens=deployment.renames_max_tokens,
-        )
 
     def estimate(self, completion_chars: int) -> Usage:
         return usage.estimate(self.request, completion_chars)
@@ -96,6 +72,16 @@ class Call:
         return ChunkRewriter(
             id=self.id, created=self.created, model=self.request.model, include_usage=self.request.wants_usage_chunk
         )
+
+    def deadlines(self, deployment: Deployment) -> Deadlines:
+        """The deployment's, or what the caller still has. Raises UpstreamTimeout if that is nothing."""
+        if self.until is None:
+            return deployment.deadlines
+        return deployment.deadlines.within(self.until - time.monotonic())
+
+    def was_hurried(self, error: Exception) -> bool:
+        """Whether it is the caller's own deadline that passed: no fault of the deployment's."""
+        return isinstance(error, UpstreamTimeout) and self.until is not None and time.monotonic() >= self.until
 
 
 class AttemptFailed(Exception):
@@ -116,10 +102,11 @@ class Stream:
         self.frames = b""
         self.ended = False
         self._response = response
+        self._reader: StreamReader = deployment.adapter.stream(call.request)
         self._rewriter = call.written = call.rewriter()
         self._accounted = False
-        self._decoder = sse.Decoder()
         self._failure: Exception | None = None
+        self.trial: Trial | None = None
 
     async def advance(self) -> None:
         """Wait for the upstream, and leave in ``frames`` what its last read makes; ``ended`` after the last frame.
@@ -139,30 +126,42 @@ class Stream:
 
     async def _read(self, frames: list[bytes]) -> None:
         data = await self._response.chunks()
-        for payload in self._decoder.feed(data) if data else self._decoder.finish():
-            if payload == DONE:
-                self.ended = True
-                break
-            frame = self._rewriter.rewrite(payload)
+        reader, rewriter = self._reader, self._rewriter
+        for chunk in reader.feed(data) if data else reader.finish():
+            frame = rewriter.rewrite(chunk)
             if frame is not None:
                 frames.append(frame)
-        if not data and not self.ended:
-            if not self._rewriter.finished:
-                raise UpstreamDisconnected("the stream ended without [DONE] or a finish_reason", started=True)
+        if reader.done:
+            self.ended = True
+        elif not data:
+            if not rewriter.finished:
+                raise UpstreamDisconnected("the stream ended before the answer did", started=True)
             self.ended = True
         if self.ended:
             self._account()
-            last = self._rewriter.finish()
+            last = rewriter.finish()
             frames += [DONE_FRAME] if last is None else [last, DONE_FRAME]
 
     async def finish(self) -> None:
-        """After [DONE] the end of the answer follows at once; waiting for it keeps the connection for the next call."""
+        """After the last event the end of the answer follows at once; waiting for it keeps the connection for the next
+        call."""
+        if self.trial is not None:
+            self.trial.answered()
         if not self._response.complete:
             with suppress(UpstreamError, TimeoutError):
                 async with asyncio.timeout(LINGER_S):
                     await self._response.chunks()
 
+    def broke(self, error: Exception) -> str:
+        """Note that the stream failed, and return the reason for the log and the ledger."""
+        reason = clean(describe(error), self.deployment.adapter.secrets)
+        if self.trial is not None and not self._call.was_hurried(error):
+            self.trial.failed(reason)
+        return reason
+
     def close(self) -> None:
+        if self.trial is not None:
+            self.trial.left()
         self._account()
         self._response.close()
 
@@ -174,194 +173,152 @@ class Stream:
             self._rewriter.usage = self._call.usage
 
 
-async def complete(call: Call, deployments: Iterable[Deployment]) -> tuple[Deployment, bytes]:
+async def complete(call: Call, route: Route) -> tuple[Deployment, bytes]:
     """The whole answer as a chat.completion. Raises HelixError."""
-    return await _first_success(call, deployments, lambda deployment: _complete_at(call, deployment))
+
+    async def attempt(deployment: Deployment, trial: Trial) -> tuple[Deployment, bytes]:
+        body = await _complete_at(call, deployment, trial)
+        trial.answered()
+        return deployment, body
+
+    return await _first_success(call, route, attempt)
 
 
-async def open_stream(call: Call, deployments: Iterable[Deployment]) -> Stream:
+async def open_stream(call: Call, route: Route) -> Stream:
     """A stream whose first frames are there. Raises HelixError."""
-    return await _first_success(call, deployments, lambda deployment: _open_stream_at(call, deployment))
+    return await _first_success(call, route, lambda deployment, trial: _open_stream_at(call, deployment, trial))
 
 
-async def _first_success(
-    call: Call, deployments: Iterable[Deployment], attempt: Callable[[Deployment], Awaitable[T]]
-) -> T:
+async def _first_success(call: Call, route: Route, attempt: Callable[[Deployment, Trial], Awaitable[T]]) -> T:
     failure: AttemptFailed | None = None
     began = time.monotonic()
-    for deployment in routing.order(deployments):
+    while (deployment := route.next()) is not None:
         started = time.monotonic()
         if failure is not None and started - began > RETRY_WITHIN_S:
             break
         call.trying = deployment.name
         outcome = "left"  # by the caller, or as the server stops
+        trial = route.begin(deployment)
         call.on_attempt()
         try:
-            answer = await attempt(deployment)
+            answer = await attempt(deployment, trial)
             outcome = "ok"
             return answer
         except AttemptFailed as error:
             failure = error
             outcome = error.outcome
+        except Unsupported as error:
+            outcome = "not supported"
+            failure = failure or AttemptFailed(outcome, errors.InvalidRequest(str(error), param=error.param))
         except FAILURES as error:
-            failure = AttemptFailed(describe(error), as_helix_error(error))
-            outcome = clean(failure.outcome, deployment)
+            outcome = clean(describe(error), deployment.adapter.secrets)
+            failure = AttemptFailed(outcome, as_helix_error(error))
+            if not call.was_hurried(error):
+                trial.failed(outcome)
         except errors.InvalidRequest:
             outcome = "refused as invalid"
             raise
         finally:
             call.trying = ""
             call.attempts.append(Attempt(deployment.name, outcome, (time.monotonic() - started) * 1000))
-        logger.warning("upstream %s failed: %s", deployment.name, clean(outcome, deployment))
-    raise failure.error if failure else errors.ServiceUnavailable
+            if outcome != "ok":
+                trial.left()
+        logger.warning("upstream %s failed: %s", deployment.name, clean(outcome, deployment.adapter.secrets))
+        if call.until is not None and time.monotonic() >= call.until:
+            break
+    raise failure.error if failure else errors.ServiceUnavailable(UNAVAILABLE, retry_after=route.retry_after_s)
 
 
-async def _complete_at(call: Call, deployment: Deployment) -> tuple[Deployment, bytes]:
+async def _complete_at(call: Call, deployment: Deployment, trial: Trial) -> bytes:
     stream = deployment.stream_always
-    response = await _post(call, deployment, stream=stream)
+    response = await _post(call, deployment, trial, stream=stream)
+    adapter = deployment.adapter
     try:
         if stream:
-            assembler = await _assemble(response)
+            assembler = await _assemble(response, adapter.stream(call.request), trial)
             body, call.usage, call.reported = assembler.result(
                 id=call.id, created=call.created, model=call.request.model, estimate=call.estimate
             )
         else:
-            answer = await response.read(MAX_ANSWER)
+            answer = adapter.read_answer(call.request, await response.read(MAX_ANSWER))
             body, call.usage, call.reported = completions.rewrite_completion(
                 answer, id=call.id, created=call.created, model=call.request.model, estimate=call.estimate
             )
     finally:
         response.close()
-    return deployment, body
+    return body
 
 
-async def _assemble(response: Response) -> Assembler:
+async def _assemble(response: Response, reader: StreamReader, trial: Trial) -> Assembler:
     assembler = Assembler()
-    decoder = sse.Decoder()
     size = 0
     while True:
         data = await response.chunks()
         size += len(data)
         if size > MAX_ANSWER:
-            raise BadAnswer("the answer is too large")
-        for payload in decoder.feed(data) if data else decoder.finish():
-            if payload == DONE:
-                return assembler
-            assembler.add(payload)
+            raise completions.BadAnswer("the answer is too large")
+        for chunk in reader.feed(data) if data else reader.finish():
+            assembler.add(chunk)
+            trial.first_token()
+        if reader.done:
+            return assembler
         if not data:
             if not assembler.finished:
-                raise UpstreamDisconnected("the stream ended without [DONE] or a finish_reason", started=True)
+                raise UpstreamDisconnected("the stream ended before the answer did", started=True)
             return assembler
 
 
-async def _open_stream_at(call: Call, deployment: Deployment) -> Stream:
-    response = await _post(call, deployment, stream=True)
-    stream = Stream(call, deployment, response)
+async def _open_stream_at(call: Call, deployment: Deployment, trial: Trial) -> Stream:
+    response = await _post(call, deployment, trial, stream=True)
     try:
+        stream = Stream(call, deployment, response)
         while not stream.frames and not stream.ended:
             await stream.advance()
     except BaseException:  # a caller who left included: the upstream must stop
-        stream.close()
+        response.close()
         raise
+    trial.first_token()
+    stream.trial = trial
     return stream
 
 
-async def _post(call: Call, deployment: Deployment, *, stream: bool) -> Response:
-    body = call.encode(deployment, stream=stream)
+async def _post(call: Call, deployment: Deployment, trial: Trial, *, stream: bool) -> Response:
+    adapter = deployment.adapter
+    wire = await adapter.wire(call.request, upstream_model=deployment.upstream_model, stream=stream)
     started = time.monotonic()
 
     def repeated() -> None:
         call.attempts.append(Attempt(deployment.name, REPEATED, (time.monotonic() - started) * 1000))
         call.on_attempt()
 
-    response = await call.client.post(deployment.origin, PATH, deployment.headers, body, DEADLINES, on_repeat=repeated)
+    response = await call.client.post(
+        adapter.origin, wire.path, wire.headers, wire.body, call.deadlines(deployment), on_repeat=repeated
+    )
     if response.status == 200:
         return response
     try:
-        await _refuse(deployment, response)
+        await _refuse(deployment, response, trial)
     finally:
         response.close()
     raise AssertionError("unreachable")
 
 
-async def _refuse(deployment: Deployment, response: Response) -> None:
+async def _refuse(deployment: Deployment, response: Response, trial: Trial) -> None:
     """Raises what an answer other than 200 means."""
-    status = response.status
-    if status in CALLERS_MISTAKES:
-        try:
-            text = _message(await response.read(MAX_ERROR_BODY))
-        except UpstreamError:
-            text = ""
-        raise errors.InvalidRequest(clean(text, deployment) or "The model's provider refused this request as invalid.")
-    if status == 429:
-        wait = _retry_after(response.header(b"retry-after"))
+    adapter = deployment.adapter
+    try:
+        body = await response.read(MAX_ERROR_BODY)
+    except UpstreamError:
+        body = b""
+    refusal = adapter.refusal(response.status, response.header(b"retry-after"), body)
+    message = clean(refusal.message, adapter.secrets)
+    if refusal.blame is Blame.CALLER:
+        trial.answered()
+        raise errors.InvalidRequest(message or "The model's provider refused this request as invalid.")
+    if refusal.blame is Blame.LIMIT:
+        trial.limited(refusal.retry_after_s)
+        wait = min(max(int(refusal.retry_after_s or 1), 1), 3600)
         raise AttemptFailed("rate limited", errors.ServiceUnavailable(BUSY, retry_after=wait))
-    raise AttemptFailed(f"status {status}", errors.ServiceUnavailable(UNAVAILABLE))
-
-
-def as_helix_error(error: Exception) -> errors.HelixError:
-    """What a caller is told of an upstream's failure, before or after the first byte."""
-    match error:
-        case UpstreamTimeout():
-            return errors.UpstreamTimeout()
-        case UpstreamConnectError() | UpstreamDisconnected() | UpstreamStreamError():
-            return errors.ServiceUnavailable(UNAVAILABLE)
-    return errors.ServerError("The model's provider sent an answer that makes no sense. Try again.")
-
-
-def describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
-
-
-def _retry_after(value: bytes | None) -> int:
-    try:
-        return min(max(int(value or b"1"), 1), 3600)
-    except ValueError:
-        return 1
-
-
-class _ErrorBody(msgspec.Struct):
-    error: msgspec.Raw = msgspec.Raw(b"null")
-    message: str | None = None
-    detail: str | None = None
-
-
-class _ErrorObject(msgspec.Struct):
-    message: str = ""
-
-
-def _message(body: bytes) -> str:
-    """The message of an error body, as the usual servers write it; empty if there is none."""
-    try:
-        parsed = msgspec.json.decode(body, type=_ErrorBody)
-        found = msgspec.json.decode(parsed.error, type=_ErrorObject | str | None)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-    if isinstance(found, _ErrorObject):
-        return found.message
-    return found or parsed.message or parsed.detail or ""
-
-
-# Each begins where its run of characters does, so that a long text without any costs one pass: callers can have what
-# they wrote repeated to them.
-_ADDRESSES: Final = re.compile(
-    r"""(?<![a-z0-9+.-])[a-z0-9+.-]+://[^\s"'<>]+   # URLs
-      | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b          # IPv4, with a port
-      | \[[0-9a-f:.]{3,}\](?::\d+)?                   # [IPv6]
-      | (?<![a-z0-9.-])[a-z0-9.-]*\.[a-z]{2,}:\d+\b  # host:port
-      | \blocalhost(?::\d+)?\b
-      | (?<![\w/])(?:/[\w.-]+){2,}                    # file paths
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-_KEYS: Final = re.compile(
-    r"\b(?:bearer\s+\S+|(?:sk|pk|gsk|key|hflow|xai|api[-_]?key)[-_][\w*.-]{6,})|\b[A-Za-z0-9_-]{32,}\b", re.IGNORECASE
-)
-
-
-def clean(text: str, deployment: Deployment) -> str:
-    """An upstream's message without addresses, paths and keys, at most 500 characters."""
-    if deployment.secret:
-        text = text.replace(deployment.secret, "[key]")
-    text = _KEYS.sub("[key]", _ADDRESSES.sub("[address]", text))
-    return "".join(char if char.isprintable() else " " for char in text).strip()[:500]
+    outcome = f"status {response.status}"
+    trial.failed(f"{outcome}: {message}" if message else outcome, refusal.retry_after_s)
+    raise AttemptFailed(outcome, errors.ServiceUnavailable(UNAVAILABLE))

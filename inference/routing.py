@@ -1,9 +1,13 @@
-"""Which deployments to try, in which order. Pure decision code."""
+"""Which deployment to try next. Pure decision code."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Protocol, TypeVar
+
+from inference.catalogue import Deployment, Model
+from inference.health import Board, Trial
+from inference.providers.adapter import Operation
 
 
 class Choice(Protocol):
@@ -14,6 +18,41 @@ class Choice(Protocol):
 
 
 C = TypeVar("C", bound=Choice)
+
+
+class Route:
+    """The way of one request through the deployments of its model, and then of that model's fallbacks.
+
+    ``model`` is the one whose deployment was handed out last.
+    """
+
+    def __init__(self, models: Sequence[Model], operation: Operation, board: Board, *, stream: bool) -> None:
+        self.model = models[0]
+        self._board = board
+        self._stream = stream
+        self._left = iter(
+            [
+                (model, deployment)
+                for model in models
+                for deployment in order(each for each in model.deployments if operation in each.adapter.operations)
+            ]
+        )
+
+    def next(self) -> Deployment | None:
+        """The deployment to try now; None when there is none left, or retries have used up their budget."""
+        found = next(self._left, None)
+        if found is None:
+            return None
+        self.model, deployment = found
+        return deployment
+
+    def begin(self, deployment: Deployment) -> Trial:
+        return self._board.begin(deployment.id, stream=self._stream or deployment.stream_always)
+
+    @property
+    def retry_after_s(self) -> int:
+        """Whole seconds until a deployment may be tried again, if all are cut off."""
+        return 1
 
 
 def order(deployments: Iterable[C], rng: random.Random | None = None) -> list[C]:

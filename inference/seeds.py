@@ -89,13 +89,13 @@ def seed_catalogue(*, embedded: Embedded | None, openai_api_key: str) -> None:
 def seed_openai(api_key: str) -> None:
     """Without a key the seeded provider is switched off, not removed: its deployments hold the operator's choices."""
     if not api_key:
-        Provider.objects.filter(id=row_id("provider", OPENAI)).update(enabled=False, sealed_api_key="")
+        Provider.objects.filter(id=row_id("provider", OPENAI)).update(enabled=False, sealed_credential="")
         return
     provider = _provider(OPENAI, OPENAI_URL)
     if provider is None:
         return
     provider.kind = ProviderKind.OPENAI
-    if not provider.sealed_api_key:  # new, or switched off above: one that an operator switched off has its key
+    if not provider.sealed_credential:  # new, or switched off above: one that an operator switched off has its key
         provider.enabled = True
     _keep_key(provider, api_key)
     provider.save()
@@ -171,11 +171,11 @@ def _deploy(name: str, model: Model, provider: Provider, *, upstream_model: str)
 def _keep_key(provider: Provider, api_key: str) -> None:
     """Sealing is different each time, so only a key that has changed is sealed anew."""
     try:
-        known = provider.api_key
+        known = provider.credential
     except crypto.Undecryptable:
         known = ""
     if known != api_key:
-        provider.api_key = api_key
+        provider.credential = api_key
 
 
 def row_id(kind: str, name: str) -> uuid.UUID:

@@ -47,7 +47,7 @@ def deploy(
     url = upstream if isinstance(upstream, str) else upstream.url
     row, _ = Model.objects.get_or_create(name=model, defaults={"owned_by": "openai"})
     home = Provider(name=f"provider-{name}", base_url=url, **provider)
-    home.api_key = "sk-provider-secret-0123456789"
+    home.credential = "sk-provider-secret-0123456789"
     home.save()
     made = Deployment.objects.create(
         name=name, model=row, provider=home, upstream_model=f"upstream-{model}", priority=priority

@@ -20,7 +20,7 @@ def admin(db) -> Client:
 @pytest.fixture
 def provider(db) -> Provider:
     made = Provider(name="somewhere", base_url="http://127.0.0.1:9/v1")
-    made.api_key = SECRET
+    made.credential = SECRET
     made.save()
     return made
 
@@ -72,8 +72,8 @@ def test_a_credential_goes_in_and_never_comes_out(admin):
     response = admin.post(reverse("admin:inference_provider_add"), form(api_key=SECRET), follow=True)
     assert SECRET not in response.content.decode()
     provider = Provider.objects.get()
-    assert provider.api_key == SECRET
-    assert SECRET not in provider.sealed_api_key
+    assert provider.credential == SECRET
+    assert SECRET not in provider.sealed_credential
     for url in (
         change_url(provider),
         reverse("admin:inference_provider_changelist"),
@@ -81,7 +81,7 @@ def test_a_credential_goes_in_and_never_comes_out(admin):
     ):
         page = admin.get(url).content.decode()
         assert SECRET not in page
-        assert provider.sealed_api_key not in page
+        assert provider.sealed_credential not in page
 
 
 def test_a_refused_form_does_not_show_the_credential_either(admin):
@@ -93,13 +93,13 @@ def test_a_refused_form_does_not_show_the_credential_either(admin):
 def test_an_empty_credential_keeps_the_old_one_and_a_box_forgets_it(admin, provider):
     admin.post(change_url(provider), form(name="renamed", api_key="", base_url=provider.base_url))
     provider.refresh_from_db()
-    assert (provider.name, provider.api_key) == ("renamed", SECRET)
+    assert (provider.name, provider.credential) == ("renamed", SECRET)
     admin.post(change_url(provider), form(api_key="sk-another"))
     provider.refresh_from_db()
-    assert provider.api_key == "sk-another"
+    assert provider.credential == "sk-another"
     admin.post(change_url(provider), form(forget_api_key="on"))
     provider.refresh_from_db()
-    assert provider.api_key == ""
+    assert provider.credential == ""
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_a_stored_credential_does_not_follow_to_another_address(admin, provider,
     provider.refresh_from_db()
     if kept is None:
         assert "for the old base URL" in response.content.decode()
-        assert (provider.base_url, provider.api_key) == (old, SECRET)
+        assert (provider.base_url, provider.credential) == (old, SECRET)
     else:
-        assert (provider.base_url, provider.api_key) == ("https://elsewhere.example/v1", kept)
+        assert (provider.base_url, provider.credential) == ("https://elsewhere.example/v1", kept)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,7 @@ class TestEveryChangeIsAnnounced:
             "name": "gpt-4",
             "owned_by": "openai",
             "enabled": "on",
+            "routing": "weighted",
             "created_at_0": "2026-01-01",
             "created_at_1": "00:00:00",
             "only_for": [str(organization.pk)],

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion
 
+from inference.answers import read_answer, read_chunk
 from inference.assembly import Assembler
 from inference.completions import BadAnswer, UpstreamStreamError, Usage, rewrite_completion
 
@@ -20,7 +21,7 @@ def chunk(delta: Any = None, finish_reason: str | None = None, *, index: int = 0
 def assemble(*chunks: Any) -> tuple[dict[str, Any], Usage | None]:
     assembler = Assembler()
     for payload in chunks:
-        assembler.add(json.dumps(payload).encode())
+        assembler.add(read_chunk(json.dumps(payload).encode()))
     body, usage, _ = assembler.result(**OURS)
     ChatCompletion.model_validate_json(body)
     return json.loads(body), usage
@@ -46,9 +47,9 @@ def test_the_whole_answer_is_the_one_that_was_not_streamed():
         {"choices": [], "usage": USAGE},
     ):
         assert not assembler.finished or payload.get("usage")
-        assembler.add(json.dumps(payload).encode())
+        assembler.add(read_chunk(json.dumps(payload).encode()))
     assert assembler.finished
-    assert assembler.result(**OURS) == rewrite_completion(json.dumps(whole).encode(), **OURS)
+    assert assembler.result(**OURS) == rewrite_completion(read_answer(json.dumps(whole).encode()), **OURS)
 
 
 def test_usage_is_the_last_that_was_seen():
@@ -136,9 +137,9 @@ def test_it_is_finished_when_every_choice_is():
     assembler = Assembler()
     assert not assembler.finished
     for payload in (chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk({}, "stop")):
-        assembler.add(json.dumps(payload).encode())
+        assembler.add(read_chunk(json.dumps(payload).encode()))
         assert not assembler.finished
-    assembler.add(json.dumps(chunk({}, "stop", index=1)).encode())
+    assembler.add(read_chunk(json.dumps(chunk({}, "stop", index=1)).encode()))
     assert assembler.finished
 
 
@@ -152,15 +153,15 @@ def test_an_answer_without_choices_makes_no_sense():
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"[DONE]", b'{"choices": [{"delta": {"content": 1}}]}'])
 def test_a_chunk_that_makes_no_sense_is_refused(data):
     with pytest.raises(BadAnswer):
-        Assembler().add(data)
+        Assembler().add(read_chunk(data))
 
 
 def test_an_error_in_the_stream_is_raised():
     with pytest.raises(UpstreamStreamError, match="out of memory"):
-        Assembler().add(b'{"error": {"message": "out of memory"}}')
+        Assembler().add(read_chunk(b'{"error": {"message": "out of memory"}}'))
 
 
 @pytest.mark.parametrize("choice", [{"index": 128}, {"index": -1}, {"delta": {"tool_calls": [{"index": 10**6}]}}])
 def test_an_upstream_cannot_make_up_indexes_without_end(choice):
     with pytest.raises(BadAnswer):
-        Assembler().add(json.dumps({"choices": [choice]}).encode())
+        Assembler().add(read_chunk(json.dumps({"choices": [choice]}).encode()))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from inference.answers import read_answer, read_chunk
 from inference.completions import BadAnswer, ChunkRewriter, UpstreamStreamError, Usage, rewrite_completion
 
 OURS: dict[str, Any] = {"id": "chatcmpl-ours", "created": 1677652288, "model": "gpt-3.5-turbo"}
@@ -30,14 +31,14 @@ def upstream_answer(message: dict[str, Any] | None = None, **changes: Any) -> di
 
 
 def rewritten(answer: Any) -> dict[str, Any]:
-    body, *_ = rewrite_completion(json.dumps(answer).encode(), **OURS)
+    body, *_ = rewrite_completion(read_answer(json.dumps(answer).encode()), **OURS)
     ChatCompletion.model_validate_json(body)
     printed: dict[str, Any] = json.loads(body)
     return printed
 
 
 def usage_of(usage: Any) -> Usage | None:
-    return rewrite_completion(json.dumps(upstream_answer(usage=usage)).encode(), **OURS)[1]
+    return rewrite_completion(read_answer(json.dumps(upstream_answer(usage=usage)).encode()), **OURS)[1]
 
 
 def chunk(delta: dict[str, Any] | None = None, finish_reason: str | None = None, **changes: Any) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class Stream:
         self.rewriter = ChunkRewriter(**OURS, include_usage=include_usage)
 
     def __call__(self, payload: Any) -> Any:
-        return self.read(self.rewriter.rewrite(json.dumps(payload).encode()))
+        return self.read(self.rewriter.rewrite(read_chunk(json.dumps(payload).encode())))
 
     def finish(self) -> Any:
         return self.read(self.rewriter.finish())
@@ -79,7 +80,7 @@ class Stream:
 
 
 def test_an_answer_is_printed_as_the_reference_prints_it():
-    body, usage, _ = rewrite_completion(json.dumps(upstream_answer()).encode(), **OURS)
+    body, usage, _ = rewrite_completion(read_answer(json.dumps(upstream_answer()).encode()), **OURS)
     assert body == (
         b'{"id":"chatcmpl-ours","object":"chat.completion","created":1677652288,"model":"gpt-3.5-turbo",'
         b'"choices":[{"index":0,"message":{"role":"assistant","content":"Hello! How can I help you today?"},'
@@ -219,7 +220,7 @@ NO_SENSE = [
 @pytest.mark.parametrize("body", [*NO_SENSE, b'{"choices": []}', b'{"choices": [{"index": 0}]}'])
 def test_an_answer_that_makes_no_sense_is_said_to_be_one(body):
     with pytest.raises(BadAnswer):
-        rewrite_completion(body, **OURS)
+        read_answer(body)
 
 
 FAILURES = [
@@ -233,9 +234,9 @@ FAILURES = [
 
 @pytest.mark.parametrize(("payload", "message"), FAILURES)
 def test_an_error_in_place_of_an_answer_is_raised_with_its_message(payload, message):
-    for rewrite in (lambda data: rewrite_completion(data, **OURS), Stream().rewriter.rewrite):
+    for read in (read_answer, read_chunk):
         with pytest.raises(UpstreamStreamError) as caught:
-            rewrite(json.dumps(payload).encode())
+            read(json.dumps(payload).encode())
         assert str(caught.value) == message
 
 
@@ -244,7 +245,7 @@ def test_an_error_in_place_of_an_answer_is_raised_with_its_message(payload, mess
 
 def test_a_chunk_is_printed_as_the_reference_prints_it():
     rewriter = ChunkRewriter(**OURS, include_usage=False)
-    assert rewriter.rewrite(json.dumps(chunk({"content": "Hello"})).encode()) == (
+    assert rewriter.rewrite(read_chunk(json.dumps(chunk({"content": "Hello"})).encode())) == (
         b'data: {"id":"chatcmpl-ours","object":"chat.completion.chunk","created":1677652288,"model":"gpt-3.5-turbo",'
         b'"choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}]}\n\n'
     )
@@ -377,7 +378,7 @@ def test_a_text_with_line_ends_stays_on_one_line():
 @pytest.mark.parametrize("data", [*NO_SENSE, b"[DONE]"])
 def test_a_chunk_that_makes_no_sense_is_said_to_be_one(data):
     with pytest.raises(BadAnswer):
-        Stream().rewriter.rewrite(data)
+        read_chunk(data)
 
 
 def test_a_stream_that_finishes_with_an_error_has_failed():

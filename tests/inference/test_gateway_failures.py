@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from inference import relay
+from inference import catalogue
 from inference.upstream import Deadlines
-from tests.factories import deploy
+from tests.factories import deploy, reread_catalogue
 from tests.fakes import answers
 from tests.fakes.behaviours import LEAKY_ADDRESS, LEAKY_KEY
 from tests.fakes.upstream import refused_url
@@ -89,7 +89,8 @@ def test_a_caller_s_mistake_is_told_once_and_without_addresses_or_keys(plane, to
 
 
 def test_a_silent_upstream_is_a_timeout(plane, deployment, token, upstream, monkeypatch):
-    monkeypatch.setattr(relay, "DEADLINES", Deadlines(connect_s=1, first_byte_s=0.3, gap_s=0.3, total_s=5))
+    monkeypatch.setattr(catalogue, "DEADLINES", Deadlines(connect_s=1, first_byte_s=0.3, gap_s=0.3, total_s=5))
+    reread_catalogue()
     upstream.script("stall-before-head")
     error(plane.chat(token), 503, "timeout")
     upstream.script("stall-before-first")
@@ -121,7 +122,8 @@ def in_stream_error(response):
 def test_an_error_after_the_first_byte_ends_the_stream(
     plane, deployment, token, upstream, behaviour, code, monkeypatch
 ):
-    monkeypatch.setattr(relay, "DEADLINES", Deadlines(connect_s=1, first_byte_s=2, gap_s=0.3, total_s=5))
+    monkeypatch.setattr(catalogue, "DEADLINES", Deadlines(connect_s=1, first_byte_s=2, gap_s=0.3, total_s=5))
+    reread_catalogue()
     upstream.script(behaviour)
     response = plane.chat(token, stream=True)
     found = in_stream_error(response)

@@ -18,10 +18,10 @@ from billing import events
 from billing.admission import limits, redis_keys, snapshots
 from billing.models import Plan, Subscription
 from helixflow.lib import ids, pipelined_redis, redis
-from inference import relay
+from inference import catalogue, relay
 from inference.upstream import Deadlines
 from tests.billing.admitting import current_month, read_stream
-from tests.factories import MODEL, deploy
+from tests.factories import MODEL, deploy, reread_catalogue
 from tests.fakes import answers
 from tests.fakes.behaviours import body, reshaped
 from tests.fakes.upstream import refused_url
@@ -233,7 +233,8 @@ def test_all_fail(plane, token, settled, stream):
 
 @pytest.mark.parametrize(("behaviour", "stream"), [("stall-before-head", False), ("stall-before-first", True)])
 def test_a_timeout_before_the_first_byte(plane, deployment, token, upstream, settled, monkeypatch, behaviour, stream):
-    monkeypatch.setattr(relay, "DEADLINES", Deadlines(connect_s=1, first_byte_s=0.3, gap_s=0.3, total_s=5))
+    monkeypatch.setattr(catalogue, "DEADLINES", Deadlines(connect_s=1, first_byte_s=0.3, gap_s=0.3, total_s=5))
+    reread_catalogue()
     upstream.script(behaviour)
     response = plane.chat(token, stream=stream)
     event = settled()
@@ -255,7 +256,8 @@ def test_a_timeout_before_the_first_byte(plane, deployment, token, upstream, set
 def test_an_error_within_a_stream_keeps_the_unit(
     plane, deployment, token, upstream, settled, monkeypatch, behaviour, status, code
 ):
-    monkeypatch.setattr(relay, "DEADLINES", Deadlines(connect_s=1, first_byte_s=5, gap_s=0.3, total_s=9))
+    monkeypatch.setattr(catalogue, "DEADLINES", Deadlines(connect_s=1, first_byte_s=5, gap_s=0.3, total_s=9))
+    reread_catalogue()
     upstream.script(behaviour)
     response = plane.chat(token, stream=True)
     assert response.status_code == 200

@@ -40,7 +40,7 @@ def test_with_a_key_every_model_of_openai_goes_there():
     for seed in OPENAI_MODELS:
         assert upstreams(seed.name) == [f"openai/{seed.name}"]
     assert upstreams("smollm2-135m-instruct") == STAND_IN
-    assert Provider.objects.get(name="openai").api_key == KEY
+    assert Provider.objects.get(name="openai").credential == KEY
 
 
 def test_the_key_can_come_and_go():
@@ -50,7 +50,7 @@ def test_the_key_can_come_and_go():
     seed_catalogue(embedded=HERE, openai_api_key="")
     assert upstreams("gpt-4") == STAND_IN
     assert upstreams("gpt-4o") == []
-    assert Provider.objects.get(name="openai").api_key == ""
+    assert Provider.objects.get(name="openai").credential == ""
     seed_catalogue(embedded=HERE, openai_api_key=KEY)
     assert upstreams("gpt-4") == ["openai/gpt-4"]
 
@@ -59,13 +59,13 @@ def test_a_changed_key_and_address_are_followed():
     seed_catalogue(embedded=HERE, openai_api_key="sk-old")
     seed_catalogue(embedded=Embedded("http://127.0.0.1:20002/v1", "another"), openai_api_key="sk-new")
     embedded, openai = Provider.objects.order_by("name")
-    assert (embedded.base_url, embedded.api_key) == ("http://127.0.0.1:20002/v1", "another")
-    assert openai.api_key == "sk-new"
+    assert (embedded.base_url, embedded.credential) == ("http://127.0.0.1:20002/v1", "another")
+    assert openai.credential == "sk-new"
 
 
 def test_keys_are_sealed_at_rest():
     seed_catalogue(embedded=HERE, openai_api_key=KEY)
-    assert not [provider for provider in Provider.objects.all() if provider.api_key in provider.sealed_api_key]
+    assert not [provider for provider in Provider.objects.all() if provider.credential in provider.sealed_credential]
 
 
 def test_repeating_changes_nothing():
@@ -97,12 +97,12 @@ def test_a_provider_that_an_operator_switched_off_stays_off():
 
 def test_an_operators_own_provider_of_that_name_is_left_alone():
     own = Provider(name="openai", base_url="https://eu.example.com/v1")
-    own.api_key = "theirs"
+    own.credential = "theirs"
     own.save()
     seed_catalogue(embedded=HERE, openai_api_key=KEY)
     seed_catalogue(embedded=HERE, openai_api_key="")
     own.refresh_from_db()
-    assert (own.base_url, own.api_key, own.enabled) == ("https://eu.example.com/v1", "theirs", True)
+    assert (own.base_url, own.credential, own.enabled) == ("https://eu.example.com/v1", "theirs", True)
     assert not own.deployments.exists()
 
 
