@@ -1,57 +1,30 @@
 """The data plane: ``POST /v1/chat/completions`` as plain ASGI. No Django request, no middleware, no SQL when warm.
 
-The path of a request: identify (header → snapshot) → admit (one Redis script) → read and validate the body → route →
-relay → settle (queued). Identification comes before the body, so strangers cannot make us buffer, and 401 wins over
-400. Whatever was admitted is settled, however it ends.
+Here is what the requests of one process share; ``inference.exchange`` is the path of one of them.
 """
 
 import asyncio
 import logging
-import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from django.db import close_old_connections
 
-from accounts import api_keys, auth
-from billing import events
-from billing.admission import limits, notes
-from billing.admission.snapshots import Snapshot
+from accounts import api_keys
+from billing.admission import limits
 from billing.settling.settle import Settler
-from billing.settling.settlement import Settlement
-from helixflow.lib import errors, ids, log, metrics
-from inference import asking, catalogue, health, relay, schemas
-from inference.failures import FAILURES, as_helix_error
-from inference.providers.adapter import Operation
-from inference.routing import Route
+from helixflow.lib import metrics
+from inference import catalogue
+from inference.exchange import Exchange, Receive, Scope, Send
 from inference.upstream import UpstreamClient
-from inference.usage import tokens
 
 logger = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
-MAX_BODY: Final = 10 * 1024 * 1024
-BODY_S: Final = 300.0  # for all of it: who drips one must not outlive the request's note, and with it its unit
 RECORD_USE_EVERY_S: Final = 10.0
 FOLD_EVERY_S: Final = 1.0
-MARK_EVERY_S: Final = 1.0  # a stream that goes on: what it has produced is billed even if this process is killed
-LEFT: Final = (499, "client_disconnected")
-JSON: Final = (b"content-type", b"application/json")
-EVENT_STREAM: Final = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
 
 
 class Gateway:
@@ -129,292 +102,6 @@ class Gateway:
             api_keys.record_use({key: datetime.fromtimestamp(at, UTC) for key, at in uses.items()})
         except Exception:  # "last used" is told late rather than a request failed; the next use tells it again
             logger.exception("last use of %d API keys was not recorded", len(uses))
-
-
-class Exchange:
-    """One request and its answer."""
-
-    __slots__ = (
-        *(
-            "answering",
-            "began",
-            "call",
-            "deployment",
-            "error",
-            "fallback",
-            "finished",
-            "first_token_ms",
-            "gateway",
-            "gone",
-        ),
-        *("headers", "model", "organization_id", "public_id", "receive", "request", "request_id", "scope", "send"),
-        *("started", "status", "task", "verdict"),
-    )
-
-    def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
-        self.gateway = gateway
-        self.scope = scope
-        self.receive = receive
-        self.send = send
-        self.began = time.monotonic()
-        self.request_id = ids.uuid7()
-        self.public_id = ids.public_id(ids.REQUEST, self.request_id)
-        self.headers: Headers = [(b"x-request-id", self.public_id.encode())]
-        self.started = False  # the head of the answer has been sent
-        self.finished = False  # so has its end
-        self.gone = False  # the caller went away
-        self.asked = asking.NOTHING
-        self.task: asyncio.Task[Any] | None = None
-        # What the ledger will be told
-        self.verdict: limits.Verdict | None = None
-        self.organization_id = uuid.UUID(int=0)
-        self.request: schemas.ChatRequest | None = None
-        self.model = ""  # of the catalogue
-        self.call: relay.Call | None = None
-        self.deployment = ""
-        self.answering = False  # something was produced for the caller
-        self.first_token_ms: float | None = None
-        self.status = 200
-        self.error = ""
-
-    async def run(self) -> None:
-        log.request_id.set(self.public_id)
-        metrics.in_flight(1)
-        try:
-            await self._answer()
-        except errors.HelixError as error:
-            await self._fail(error)
-        except asyncio.CancelledError:
-            if not self.gone:  # the server is going down and has waited long enough
-                with suppress(asyncio.CancelledError):
-                    await self._fail(errors.ServiceUnavailable("The server is restarting. Try again."))
-        except Exception:
-            logger.exception("a chat completion failed")
-            await self._fail(errors.ServerError())
-        finally:
-            metrics.in_flight(-1)
-            if self.verdict is not None:
-                self._settle(self.verdict)
-            self.call = self.task = None  # they refer to this: a request must not be left to the garbage collector
-
-    async def _answer(self) -> None:
-        if self.scope["method"] != "POST":
-            raise errors.MethodNotAllowed("Use POST.", allowed=("POST",))
-        asked = self.asked = asking.read(self.scope["headers"])
-        snapshot = await self._admit(auth.bearer_token(asked.authorization))
-        if not snapshot.enabled:
-            raise errors.AuthorizationFailed("This organization is disabled. Write to support.")
-        self.gateway.uses[snapshot.key_id] = time.time()
-
-        asked.check()
-        request = self.request = schemas.parse_chat_request(await self._read_body(asked.content_length))
-        if snapshot.allowed_models is not None and request.model not in snapshot.allowed_models:
-            raise errors.AuthorizationFailed("This API key may not use this model.", param="model")
-        await self._relay(request, self._route(request, snapshot))
-
-    def _route(self, request: schemas.ChatRequest, snapshot: Snapshot) -> Route:
-        known = catalogue.latest()
-        model = known.get(request.model, snapshot.organization_id)
-        self.model = model.name
-        models = [model]
-        if model.fallbacks and self.asked.fallback:
-            models += known.fallbacks(model, snapshot.organization_id, snapshot.allowed_models)
-        return Route(models, Operation.CHAT, health.board, stream=request.wants_stream)
-
-    async def _admit(self, token: str) -> Snapshot:
-        settler = self.gateway.settler
-        try:
-            verdict = await limits.admit(token, self.request_id, settler.process)
-        except limits.Unheard as unheard:
-            settler.cancel(unheard.verdict, self.request_id)
-            raise unheard.refusal from None
-        self.headers += verdict.headers()
-        if not verdict.admitted:
-            if verdict.uncertain:
-                settler.cancel(verdict, self.request_id)
-            settler.refused(verdict)
-            raise verdict.error()
-        self.verdict = verdict
-        self.organization_id = verdict.snapshot.organization_id
-        if verdict.local:
-            lost = self._event(verdict, status=500, error="server_error")
-            lost.settled_by = events.REAPER  # gives way to what comes of it, in whichever order the two arrive
-            settler.admitted_here(Settlement.of(lost, leased=verdict.leased))
-        return verdict.snapshot
-
-    async def _read_body(self, content_length: bytes) -> bytes:
-        if content_length.isdigit() and int(content_length[:20]) > MAX_BODY:
-            raise errors.BodyTooLarge(f"The body may have at most {MAX_BODY} bytes.")
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                self.gone = True
-                raise asyncio.CancelledError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > MAX_BODY:
-                raise errors.BodyTooLarge(f"The body may have at most {MAX_BODY} bytes.")
-            parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-            if time.monotonic() - self.began > BODY_S:
-                raise errors.InvalidRequest(f"The body did not arrive within {BODY_S:.0f} seconds.")
-
-    async def _relay(self, request: schemas.ChatRequest, route: Route) -> None:
-        client = self.gateway.client
-        assert client is not None  # noqa: S101  # started before any request
-        completion_id = ids.COMPLETION + self.public_id.removeprefix(ids.REQUEST)  # the two share one
-        call = self.call = relay.Call(request, completion_id, int(time.time()), client, self._touch, self._until())
-        self.task = asyncio.current_task()
-        watcher = asyncio.create_task(self._watch())
-        try:
-            if request.wants_stream:
-                await self._stream(call, route)
-            else:
-                deployment, body = await relay.complete(call, route)
-                self.deployment = deployment.name
-                self.answering = True
-                self.headers.append((b"x-helixflow-upstream", deployment.name.encode()))
-                await self._send_whole(200, body)
-        finally:
-            watcher.cancel()
-
-    async def _watch(self) -> None:
-        """A caller who goes away cancels the exchange, and with it the upstream's work."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        if not self.finished and self.task is not None:
-            self.gone = True
-            self.task.cancel()
-
-    async def _stream(self, call: relay.Call, route: Route) -> None:
-        stream = await relay.open_stream(call, route)
-        self.first_token_ms = self._elapsed_ms()
-        self.deployment = stream.deployment.name
-        self.answering = True
-        self._touch()
-        self.headers.append((b"x-helixflow-upstream", stream.deployment.name.encode()))
-        mark_at = time.monotonic() + MARK_EVERY_S
-        try:
-            self.started = True
-            await self.send({"type": "http.response.start", "status": 200, "headers": self.headers + EVENT_STREAM})
-            while not stream.ended:
-                if time.monotonic() >= mark_at:
-                    mark_at = time.monotonic() + MARK_EVERY_S
-                    self._touch()
-                if stream.frames:
-                    await self.send({"type": "http.response.body", "body": stream.frames, "more_body": True})
-                try:
-                    await stream.advance()
-                except FAILURES as error:
-                    reason = stream.broke(error)
-                    logger.warning("upstream %s broke its stream: %s", stream.deployment.name, reason)
-                    call.attempts[-1] = events.Attempt(self.deployment, reason, self._elapsed_ms())
-                    raise as_helix_error(error) from None
-            self.finished = True
-            await self.send({"type": "http.response.body", "body": stream.frames, "more_body": False})
-            await stream.finish()
-        finally:
-            stream.close()
-
-    async def _fail(self, error: errors.HelixError) -> None:
-        if self.finished:
-            return
-        self.status, self.error = error.status, error.code
-        body = msgspec.json.encode(error.body(self.public_id))
-        if self.started:
-            self.finished = True
-            await self.send({"type": "http.response.body", "body": b"data: %b\n\n" % body, "more_body": False})
-            return
-        self.headers += [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
-        await self._send_whole(error.status, body)
-
-    async def _send_whole(self, status: int, body: bytes) -> None:
-        self.started = self.finished = True
-        headers = [*self.headers, JSON, (b"content-length", b"%d" % len(body))]
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
-
-    def _elapsed_ms(self) -> float:
-        return round((time.monotonic() - self.began) * 1000, 3)
-
-    def _until(self) -> float | None:
-        return None if self.asked.timeout_s is None else self.began + self.asked.timeout_s
-
-    def _touch(self) -> None:
-        self.gateway.settler.touch(self)
-
-    def mark(self) -> notes.Mark:
-        """How far it got, for its note."""
-        call, request = self.call, self.request
-        attempts = list(call.attempts) if call else []
-        if call and call.trying:
-            attempts.append(events.Attempt(call.trying, "under way", 0.0))
-        if call:
-            call.account()
-        usage = call.usage if call else None
-        return notes.Mark(
-            model=request.model if request else "",
-            streamed=request.wants_stream if request else False,
-            end_user=(request.user or "") if request else "",
-            deployment=self.deployment,
-            attempts=attempts,
-            answering=self.answering,
-            tokens=tokens(usage) if usage else events.Tokens(),
-            usage_source=_source(call) if call else events.NOTHING,
-            first_token_ms=self.first_token_ms,
-            elapsed_ms=self._elapsed_ms(),
-        )
-
-    def _settle(self, verdict: limits.Verdict) -> None:
-        settler = self.gateway.settler
-        settler.forget(self)
-        status, error = LEFT if self.gone and not self.finished else (self.status, self.error)
-        event = self._event(verdict, status=status, error=error)
-        settler.settle(Settlement.of(event, leased=verdict.leased), spooled=verdict.local)
-        metrics.observe(
-            model=self.model,
-            status=status,
-            code=error,
-            streamed=event.streamed,
-            duration_ms=event.duration_ms,
-            first_token_ms=event.first_token_ms,
-            tokens=event.tokens.items(),
-        )
-
-    def _event(self, verdict: limits.Verdict, *, status: int, error: str) -> events.Usage:
-        snapshot, call, request = verdict.snapshot, self.call, self.request
-        event = events.Usage(
-            id=self.request_id,
-            organization_id=snapshot.organization_id,
-            api_key_id=snapshot.key_id,
-            user_id=snapshot.user_id,
-            month=verdict.month,
-            units=int(self.answering),
-            status=status,
-            duration_ms=self._elapsed_ms(),
-            error_code=error,
-            deployment=self.deployment,
-            first_token_ms=self.first_token_ms,
-        )
-        if request is not None:
-            event.model = request.model
-            event.streamed = request.wants_stream
-            event.end_user = request.user or ""
-        if call is not None:
-            event.attempts = call.attempts
-            if call.usage is not None:
-                event.usage_source = _source(call)
-                event.tokens = tokens(call.usage)
-        return event
-
-
-def _source(call: relay.Call) -> str:
-    if call.usage is None:
-        return events.NOTHING
-    return events.PROVIDER if call.reported else events.ESTIMATED
 
 
 gateway = Gateway()

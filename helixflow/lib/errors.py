@@ -11,7 +11,7 @@
     ├── ServiceUnavailable    503   with Retry-After
     └── UpstreamTimeout       503
 
-Rendered in two places only: ``helixflow.lib.drf`` for Django and ``inference.gateway`` for the data plane.
+Rendered in two places only: ``helixflow.lib.drf`` for Django and ``inference.exchange`` for the data plane.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from inference.gateway import Exchange
+from inference.exchange import Exchange
 
 
 @pytest.mark.parametrize("options", [{}, {"stream": True}, {"model": "unknown"}])
