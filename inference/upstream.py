@@ -107,17 +107,19 @@ class Origin:
         return cls(scheme=parts.scheme, host=host, port=port, prefix=parts.path.rstrip("/"), ssl_context=context)
 
     def head(self, path: str) -> bytes:
-        """The request's first lines, kept by path: there are a handful of paths, all ours."""
+        """A POST's first lines, kept by path: there are a handful of paths, all ours."""
         head = self._heads.get(path)
         if head is None:
-            if not _VISIBLE.match(path):
-                raise ValueError("The path holds characters that a request can't.")
-            head = self._heads[path] = (
-                b"POST %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: HelixFlow\r\n"
-                b"Accept: application/json, text/event-stream\r\nAccept-Encoding: identity\r\n"
-                b"Content-Type: application/json\r\n"
-            ) % ((self.prefix + path).encode(), self.host_header)
+            head = self._heads[path] = self.first_lines("POST", path) + b"Content-Type: application/json\r\n"
         return head
+
+    def first_lines(self, method: str, path: str) -> bytes:
+        if not _VISIBLE.match(path):
+            raise ValueError("The path holds characters that a request can't.")
+        return (
+            b"%b %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: HelixFlow\r\n"
+            b"Accept: application/json, text/event-stream\r\nAccept-Encoding: identity\r\n"
+        ) % (method.encode(), (self.prefix + path).encode(), self.host_header)
 
 
 def _is_address(host: str) -> bool:
@@ -163,11 +165,21 @@ class UpstreamClient:
         twice. One that worked for longer before it broke off is not such a race and not repeated. ``on_repeat`` is told
         before it is sent again.
         """
+        request = b"".join((origin.head(path), headers, b"Content-Length: %d\r\n\r\n" % len(body), body))
+        return await self._send(origin, request, deadlines, on_repeat)
+
+    async def get(self, origin: Origin, path: str, headers: bytes, deadlines: Deadlines) -> Response:
+        """As ``post``, without a body."""
+        request = b"".join((origin.first_lines("GET", path), headers, b"\r\n"))
+        return await self._send(origin, request, deadlines, None)
+
+    async def _send(
+        self, origin: Origin, request: bytes, deadlines: Deadlines, on_repeat: Callable[[], None] | None
+    ) -> Response:
         if self._closed:
             raise RuntimeError("this client is closed")
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        request = b"".join((origin.head(path), headers, b"Content-Length: %d\r\n\r\n" % len(body), body))
         connection = self._reuse(origin)
         if connection is not None:
             try:

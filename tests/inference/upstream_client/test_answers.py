@@ -40,6 +40,21 @@ async def test_the_request_is_as_openai_wants_it(client: UpstreamClient, upstrea
     }
 
 
+async def test_what_is_only_asked_for_has_no_body(client: UpstreamClient, upstream: Upstream) -> None:
+    headers = header_lines({"Authorization": "Bearer sk-1"})
+    response = await client.get(Origin.parse(upstream.url), "/models", headers, Deadlines())
+    assert response.status == 200
+    assert [model["id"] for model in json.loads(await response.read(LIMIT))["data"]] == upstream.models
+    assert (upstream.last.method, upstream.last.path, upstream.last.body) == ("GET", "/v1/models", b"")
+    assert upstream.last.headers == {
+        "host": f"127.0.0.1:{upstream.port}",
+        "user-agent": "HelixFlow",
+        "accept": "application/json, text/event-stream",
+        "accept-encoding": "identity",
+        "authorization": "Bearer sk-1",
+    }
+
+
 @pytest.mark.parametrize("model", ["normal", "one-read", "bytewise", "drip"])
 async def test_a_stream_is_the_same_however_it_comes(client: UpstreamClient, upstream: Upstream, model: str) -> None:
     stream = await read(client, upstream, model, stream=True)
