@@ -116,7 +116,7 @@ class OrganizationAdmin(BumpsOrganizations):
     search_fields = ("name", "memberships__user__email", "memberships__user__username")
     ordering = ("-created_at",)
     readonly_fields = ("public_id", "generation", "disabled_at", "created_at")
-    fields = ("public_id", "name", "disabled_at", "generation", "created_at")
+    fields = ("public_id", "name", "cache_ttl_s", "disabled_at", "generation", "created_at")
     inlines = (MembershipInline,)
     actions = ("disable", "enable")
 

@@ -1,15 +1,18 @@
 """Who exists: users, organizations, memberships, API sessions and API keys."""
 
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models.functions import Upper
 from django.utils import timezone
 
 from helixflow.lib import ids
+
+MAX_CACHE_TTL_S: Final = 86_400
 
 
 class UserManager(BaseUserManager["User"]):
@@ -88,9 +91,24 @@ class Organization(models.Model):
     # Incremented with any change to keys, plan, membership or organization: accounts/generation.py.
     generation = models.PositiveBigIntegerField(default=1, editable=False)
     disabled_at = models.DateTimeField(null=True, blank=True, help_text="Set: every key is refused with 403.")
+    cache_ttl_s = models.PositiveIntegerField(
+        "response cache",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_CACHE_TTL_S)],
+        help_text="Seconds that answers to deterministic requests are stored for, encrypted; empty: nothing is stored.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = OrganizationQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(cache_ttl_s=None) | models.Q(cache_ttl_s__range=(1, MAX_CACHE_TTL_S)),
+                name="organization_cache_ttl_within_a_day",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name

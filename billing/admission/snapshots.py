@@ -60,6 +60,7 @@ class Snapshot:
     key_budget: int | None
     allowed_models: frozenset[str] | None
     expires_at: float | None
+    cache_ttl_s: int | None = None  # of the response cache; None: off
     loaded_at: float = field(default_factory=time.monotonic, compare=False)
     prepared: dict[tuple[int | str, ...], pipelined_redis.Prepared] = field(
         default_factory=dict, compare=False, repr=False
@@ -126,6 +127,7 @@ def load(token: str) -> Snapshot:
         key_budget=_millionths(row.key_budget),  # type: ignore[attr-defined]  # annotated
         allowed_models=None if row.allowed_models is None else frozenset(row.allowed_models),
         expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
+        cache_ttl_s=organization.cache_ttl_s,
         loaded_at=started,
     )
     if snapshot.has_expired:
