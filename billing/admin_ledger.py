@@ -86,7 +86,17 @@ class UsageRecordAdmin(LedgerAdmin):
     fields: ClassVar = [
         *("public_id", "started_at", "recorded_at", "settled_by"),
         *("organization_shown", "api_key_shown", "user_shown", "end_user", "month", "units"),
-        *("model", "deployment", "attempts", "streamed", "status", "error_code", "duration_ms", "first_token_ms"),
+        *(
+            "model",
+            "fallback_model",
+            "deployment",
+            "attempts",
+            "streamed",
+            "status",
+            "error_code",
+            "duration_ms",
+            "first_token_ms",
+        ),
         *("usage_source", "input_tokens", "cached_input_tokens", "cache_write_tokens", "input_audio_tokens"),
         *("output_tokens", "reasoning_tokens", "output_audio_tokens"),
         *("price_id", "cost_shown"),

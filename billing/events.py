@@ -57,7 +57,8 @@ class Usage(msgspec.Struct, tag="usage", omit_defaults=True, kw_only=True):
     status: int  # HTTP; 499 if the caller left before an answer
     duration_ms: float
     error_code: str = ""
-    model: str = ""
+    model: str = ""  # as asked for
+    fallback_model: str = ""  # that answered in its place
     deployment: str = ""
     attempts: list[Attempt] = []
     streamed: bool = False

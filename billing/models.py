@@ -164,6 +164,7 @@ class UsageRecord(models.Model):
     month = models.DateField()  # the first day of the month whose quota it drew on, by the limiter's clock
     units = models.PositiveSmallIntegerField()  # of that quota: 1, or 0 for a request that produced nothing
     model = models.TextField(blank=True)  # as asked for; empty if the body was never understood
+    fallback_model = models.TextField(blank=True, default="", db_default="")  # that answered in its place, and is paid
     deployment = models.TextField(blank=True)  # that answered
     attempts = models.JSONField(default=list)  # [{"deployment", "outcome", "duration_ms"}] in order
     status = models.PositiveSmallIntegerField()  # HTTP; 499 if the caller left before an answer

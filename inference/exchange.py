@@ -61,8 +61,20 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        *("answering", "asked", "began", "call", "deployment", "error", "finished", "first_token_ms", "gateway"),
-        *("gone", "headers", "model", "organization_id", "public_id", "receive", "request", "request_id", "scope"),
+        *("answering", "asked", "began", "call", "deployment", "error", "fallback_model", "finished"),
+        *(
+            "first_token_ms",
+            "gateway",
+            "gone",
+            "headers",
+            "model",
+            "organization_id",
+            "public_id",
+            "receive",
+            "request",
+            "request_id",
+            "scope",
+        ),
         *("send", "started", "status", "task", "verdict"),
     )
 
@@ -86,6 +98,7 @@ class Exchange:
         self.request: schemas.ChatRequest | None = None
         self.model = ""  # of the catalogue
         self.call: relay.Call | None = None
+        self.fallback_model = ""  # that answered in its place
         self.deployment = ""
         self.answering = False  # something was produced for the caller
         self.first_token_ms: float | None = None
@@ -189,12 +202,18 @@ class Exchange:
                 await self._stream(call, route)
             else:
                 deployment, body = await relay.complete(call, route)
-                self.deployment = deployment.name
-                self.answering = True
-                self.headers.append((b"x-helixflow-upstream", deployment.name.encode()))
+                self._answers(deployment, route)
                 await self._send_whole(200, body)
         finally:
             watcher.cancel()
+
+    def _answers(self, deployment: catalogue.Deployment, route: Route) -> None:
+        self.answering = True
+        self.deployment = deployment.name
+        self.headers.append((b"x-helixflow-upstream", deployment.name.encode()))
+        if route.model.name != self.model:
+            self.fallback_model = route.model.name
+            self.headers.append((b"x-helixflow-fallback-model", self.fallback_model.encode()))
 
     async def _watch(self) -> None:
         """A caller who goes away cancels the exchange, and with it the upstream's work."""
@@ -207,10 +226,8 @@ class Exchange:
     async def _stream(self, call: relay.Call, route: Route) -> None:
         stream = await relay.open_stream(call, route)
         self.first_token_ms = self._elapsed_ms()
-        self.deployment = stream.deployment.name
-        self.answering = True
+        self._answers(stream.deployment, route)
         self._touch()
-        self.headers.append((b"x-helixflow-upstream", stream.deployment.name.encode()))
         mark_at = time.monotonic() + MARK_EVERY_S
         try:
             self.started = True
@@ -274,6 +291,7 @@ class Exchange:
             model=request.model if request else "",
             streamed=request.wants_stream if request else False,
             end_user=(request.user or "") if request else "",
+            fallback_model=self.fallback_model,
             deployment=self.deployment,
             attempts=attempts,
             answering=self.answering,
@@ -311,6 +329,7 @@ class Exchange:
             status=status,
             duration_ms=self._elapsed_ms(),
             error_code=error,
+            fallback_model=self.fallback_model,
             deployment=self.deployment,
             first_token_ms=self.first_token_ms,
         )

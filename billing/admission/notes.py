@@ -22,6 +22,7 @@ class Mark(msgspec.Struct, omit_defaults=True):
     """
 
     model: str = ""
+    fallback_model: str = ""
     streamed: bool = False
     end_user: str = ""
     deployment: str = ""

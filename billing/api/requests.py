@@ -80,6 +80,7 @@ def represent(record: UsageRecord, keys: Keys) -> dict[str, Any]:
         "user_id": ids.public_id(ids.USER, record.user_id) if record.user_id else None,
         "end_user": record.end_user or None,
         "model": record.model or None,
+        "fallback_model": record.fallback_model or None,
         "deployment": record.deployment or None,
         "status": record.status,
         "error_code": record.error_code or None,

@@ -88,7 +88,7 @@ def clean(text: str, longest: int = LONGEST_TEXT) -> str:
 def record_of(event: events.Usage, book: PriceBook) -> UsageRecord:
     """The row that an event becomes. Raises ValueError for impossible values."""
     _check(event)
-    cost = book.cost(model=event.model, tokens=event.tokens, at=ids.time_of(event.id))
+    cost = book.cost(model=event.fallback_model or event.model, tokens=event.tokens, at=ids.time_of(event.id))
     tokens = {f"{name}_tokens": count for name, count in msgspec.structs.asdict(event.tokens).items()}
     return UsageRecord(
         id=event.id,
@@ -98,6 +98,7 @@ def record_of(event: events.Usage, book: PriceBook) -> UsageRecord:
         month=months.first_day(event.month),
         units=event.units,
         model=clean(event.model),
+        fallback_model=clean(event.fallback_model),
         deployment=clean(event.deployment),
         attempts=[_attempt(each) for each in event.attempts],
         status=event.status,

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,6 +11,7 @@ import uvicorn
 
 from accounts import api_keys
 from accounts.models import Organization, User
+from billing import events
 from billing.admission import snapshots
 from helixflow.server.workers import bind
 from inference import catalogue
@@ -18,6 +19,8 @@ from inference.gateway import Gateway
 from inference.models import Deployment
 from tests.factories import MODEL, deploy
 from tests.fakes.upstream import Upstream
+from tests.inference.settled import notes, usage_events, used
+from tests.stack import wait_for
 
 
 @pytest.fixture
@@ -80,3 +83,18 @@ def plane(transactional_db: None) -> Iterator[DataPlane]:
     server.should_exit = True
     thread.join(10)
     snapshots.cache.clear()
+
+
+@pytest.fixture
+def settled(organization) -> Callable[[], events.Usage]:
+    """The one event there is, once nothing is under way."""
+
+    def settled() -> events.Usage:
+        wait_for(lambda: not notes(organization) and usage_events(organization), what="it was not settled")
+        found = usage_events(organization)
+        event: events.Usage = found[0]
+        assert len(found) == 1
+        assert used(organization) == event.units
+        return event
+
+    return settled

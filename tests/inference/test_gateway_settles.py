@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -25,41 +25,12 @@ from tests.factories import MODEL, deploy, reread_catalogue
 from tests.fakes import answers
 from tests.fakes.behaviours import body, reshaped
 from tests.fakes.upstream import refused_url
+from tests.inference.settled import notes, usage_events, used
 from tests.stack import wait_for
 
 HEADERS = {
     f"x-ratelimit-{what}{whose}" for what in ("limit", "remaining", "reset") for whose in ("", "-month")
 }  # fmt: skip
-
-
-@pytest.fixture
-def settled(organization) -> Callable[[], events.Usage]:
-    """The one event there is, once nothing is under way."""
-
-    def settled() -> events.Usage:
-        wait_for(lambda: not notes(organization) and usage_events(organization), what="it was not settled")
-        found = usage_events(organization)
-        event: events.Usage = found[0]
-        assert len(found) == 1
-        assert used(organization) == event.units
-        return event
-
-    return settled
-
-
-def usage_events(organization):
-    entries = [entry for _, entry in read_stream(redis.shard_tag(organization.id))]
-    return [entry.event for entry in entries if isinstance(entry.event, events.Usage) and not entry.late]
-
-
-def notes(organization):
-    client: Any = redis.sync_client()
-    return client.hkeys(redis_keys.notes(redis.shard_tag(organization.id)))
-
-
-def used(organization):
-    client: Any = redis.sync_client()
-    return int(client.hget(redis_keys.month(organization.id, current_month()), "used"))
 
 
 def outcomes(event):

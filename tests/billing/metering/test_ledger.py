@@ -15,6 +15,7 @@ from billing import events
 from billing.admission import quota
 from billing.metering import ledger, rollups, thresholds
 from billing.models import Refusal, UsageHour, UsageMonth, UsageRecord
+from billing.prices import Cost, PriceBook
 from helixflow.lib import redis
 from tests.billing.usage_events import (
     NOON,
@@ -289,3 +290,13 @@ def test_made_up_models_share_one_row_of_sums():
         write(usage(model=name, deployment="", attempts=[], status=404, error_code="model_not_found", units=0))
     assert UsageHour.objects.get().requests == 2
     assert set(UsageRecord.objects.values_list("model", flat=True)) == {"no-such-model", "nor-this-one"}
+
+
+def test_a_fallback_is_charged_by_its_own_price():
+    class ByModel(PriceBook):
+        def cost(self, *, model, tokens, at):
+            return Cost(PRICE_ID, "USD", Decimal({"gpt-4": 3, "gpt-4o": 1}[model]))
+
+    record = ledger.record_of(usage(fallback_model="gpt-4o"), ByModel())
+    assert (record.model, record.fallback_model, record.cost) == ("gpt-4", "gpt-4o", 1)
+    assert ledger.record_of(usage(), ByModel()).cost == 3

@@ -70,6 +70,7 @@ def test_a_request_in_the_list(owner, key):
             "user_id": owner.public_id,
             "end_user": "jane",
             "model": "gpt-4",
+            "fallback_model": None,
             "deployment": "first",
             "status": 200,
             "error_code": None,
