@@ -8,6 +8,7 @@ its share of the minute by itself, and the month waits. The whole of it is told 
 import asyncio
 import time
 import uuid
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Final
@@ -176,23 +177,44 @@ def _tightest(limit: int, used: int, key_limit: int | None, key_used: int) -> tu
     return limit, remaining
 
 
+_Ask = Callable[[Snapshot, "_Month", str, str], Coroutine[Any, Any, Any]]
+
+
 async def admit(token: str, request_id: uuid.UUID, process: str) -> Verdict:
     """Admit one inference request, or refuse it. Idempotent by ``request_id`` until that is settled.
 
     Whoever gets an admitted verdict must settle it. Raises InvalidApiKey, ServiceUnavailable, Unheard.
     """
+
+    def ask(snapshot: Snapshot, month: "_Month", fresh: str, lenient: str) -> Coroutine[Any, Any, Any]:
+        return _prepared(snapshot, month, process, fresh, lenient).run(request_id.hex)
+
+    return await _admit(token, ask, _here)
+
+
+async def admit_repeat(token: str) -> Verdict:
+    """The same for a request that is answered with what was kept of an earlier one: counted as ``admit_other`` does,
+    and nothing to settle."""
+
+    def ask(snapshot: Snapshot, month: "_Month", fresh: str, lenient: str) -> Coroutine[Any, Any, Any]:
+        return _script.run(*_other_call(snapshot, month, fresh, lenient))
+
+    return await _admit(token, ask, _others_here)
+
+
+async def _admit(token: str, ask: _Ask, here: LocalLimiter) -> Verdict:
     snapshot = await snapshots.get(token)
     if not breaker.allows():
-        return await _admit_here(snapshot, token)
+        return await _admit_here(here, snapshot, token)
     month = _month_at(time.time() + clock_offset_s)
     fresh = lenient = "0"
     for _ in range(MAX_TRIES):
         try:
-            reply: Any = await _prepared(snapshot, month, process, fresh, lenient).run(request_id.hex)
+            reply = await ask(snapshot, month, fresh, lenient)
         except redis.RedisError:
             breaker.failed()
             try:
-                return await _admit_here(snapshot, token, uncertain=True)
+                return await _admit_here(here, snapshot, token, uncertain=True)
             except errors.HelixError as refusal:
                 now = int(time.time()) + clock_offset_s
                 verdict = Verdict(snapshot, MINUTE, now, 0, 0, 0, 0, local=True, uncertain=True)
@@ -209,7 +231,7 @@ async def admit(token: str, request_id: uuid.UUID, process: str) -> Verdict:
                     lenient = "0" if await _seed(snapshot, month.number) else "1"
                 except redis.RedisError:
                     breaker.failed()
-                    return await _admit_here(snapshot, token)
+                    return await _admit_here(here, snapshot, token)
             case _:
                 return Verdict(snapshot, *reply)
     raise errors.ServiceUnavailable("This organization is being changed. Try again.")
@@ -237,15 +259,9 @@ def admit_other(token: str) -> Verdict:
     month = _month_at(time.time() + clock_offset_s)
     fresh = lenient = "0"
     for _ in range(MAX_TRIES):
-        keys, arguments = snapshot.admission(month.number, "")
+        keys, *arguments = _other_call(snapshot, month, fresh, lenient)
         try:
-            reply = _sync_script()(
-                keys=keys,
-                args=[
-                    *(snapshot.generation, fresh, clock_offset_s, "other", month.start, month.end, lenient),
-                    *arguments,
-                ],
-            )
+            reply = _sync_script()(keys=keys, args=arguments)
         except redis.RedisError:
             breaker.failed()
             return _take_here(_others_here, snapshot)
@@ -268,11 +284,18 @@ def admit_other(token: str) -> Verdict:
     raise errors.ServiceUnavailable("This organization is being changed. Try again.")
 
 
-async def _admit_here(snapshot: Snapshot, token: str, *, uncertain: bool = False) -> Verdict:
+def _other_call(snapshot: Snapshot, month: "_Month", fresh: str, lenient: str) -> tuple[Any, ...]:
+    """Keys and arguments of the script."""
+    keys, arguments = snapshot.admission(month.number, "")
+    given = (snapshot.generation, fresh, clock_offset_s, "other", month.start, month.end, lenient)
+    return keys, *given, *arguments
+
+
+async def _admit_here(here: LocalLimiter, snapshot: Snapshot, token: str, *, uncertain: bool = False) -> Verdict:
     """Redis is away: generations can't be compared, so that PostgreSQL is asked again after 30 s."""
     if snapshot.age_s > MAX_AGE_S:
         snapshot = await snapshots.reload(token)
-    return _take_here(_here, snapshot, uncertain=uncertain)
+    return _take_here(here, snapshot, uncertain=uncertain)
 
 
 def _take_here(limiter: LocalLimiter, snapshot: Snapshot, *, uncertain: bool = False) -> Verdict:

@@ -116,6 +116,18 @@ def test_other_calls_have_a_counter_of_their_own(organization, token):
     assert admit_many(token, 1)[0].outcome == limits.ADMITTED
 
 
+def test_repeats_count_as_other_calls(organization, token):
+    limit_to(organization, 2)
+
+    async def repeat():
+        return [await limits.admit_repeat(token) for _ in range(3)]
+
+    outcomes = asyncio.run(repeat())
+    assert [v.outcome for v in outcomes] == [limits.ADMITTED, limits.ADMITTED, limits.MINUTE]
+    assert [v.remaining for v in outcomes] == [2, 2, 2]
+    assert admit_many(token, 1)[0].outcome == limits.ADMITTED
+
+
 def test_two_organizations_do_not_share_a_counter(organization, token, outsider):
     limit_to(organization, 1)
     other = api_keys.create(organization=outsider.memberships.get().organization, user=outsider, name="other")[1]
