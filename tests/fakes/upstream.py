@@ -15,6 +15,7 @@ import ssl
 import threading
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +24,8 @@ from tests.fakes.behaviours import BEHAVIOURS, Behaviour, Call, Received, normal
 
 class Upstream:
     """``requests`` holds what came; ``disconnects`` the monotonic times at which a client left before its answer's end,
-    and ``disconnected`` is set by the first of them. ``connections`` counts those open now, ``accepted`` all."""
+    and ``disconnected`` is set by the first of them. ``connections`` counts those open now, ``accepted`` all.
+    ``trouble`` meets each request first, and whether it returns True decides if that was all."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Received] = []
@@ -33,6 +35,7 @@ class Upstream:
         self.accepted = 0
         self.sent_bytes = 0
         self.models = ["gpt-4o", "gpt-4o-mini"]
+        self.trouble: Callable[[Call], Awaitable[bool]] | None = None
         self._scripted: deque[Behaviour] = deque()
         self._tls = tls
         self._loop = asyncio.new_event_loop()
@@ -115,7 +118,7 @@ class Upstream:
 
     async def _answer(self, call: Call, reader: asyncio.StreamReader) -> None:
         """Run the behaviour, and watch for the client leaving meanwhile."""
-        answering = asyncio.ensure_future(self._behaviour(call)(call))
+        answering = asyncio.ensure_future(self._behave(call))
         leaving = asyncio.ensure_future(_gone(reader))
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -129,6 +132,10 @@ class Upstream:
             for each in (answering, leaving):
                 each.cancel()
             await asyncio.gather(answering, leaving, return_exceptions=True)
+
+    async def _behave(self, call: Call) -> None:
+        if self.trouble is None or not await self.trouble(call):
+            await self._behaviour(call)(call)
 
     def _behaviour(self, call: Call) -> Behaviour:
         if call.request.method == "GET" and call.request.path == "/v1/models":
