@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from helixflow.stack import embedded
 
 STREAM_MODEL = f"{MODEL}-sse"
 PACED_MODEL = f"{MODEL}-paced"
+CLOUDS_MODEL = f"{MODEL}-clouds"
 NO_LIMIT = 2**31 - 1
 
 
@@ -21,8 +23,20 @@ class Gateway:
     pid: int
 
 
-def start(processes: Processes, folder: Path, *, upstream: str, core: int, other_core: int, paced: str = "") -> Gateway:
-    """One web process on ``core``, its servers on ``other_core`` with the load, as a machine of its own would be."""
+def start(
+    processes: Processes,
+    folder: Path,
+    *,
+    upstream: str,
+    core: int,
+    other_core: int,
+    paced: str = "",
+    clouds: Sequence[str] = (),
+) -> Gateway:
+    """One web process on ``core``, its servers on ``other_core`` with the load, as a machine of its own would be.
+
+    ``clouds`` are the deployments of one more model.
+    """
     port = embedded.free_port()
     environment = _environment(folder, port) | {
         "DATABASE_URL": processes.service(embedded.postgresql(folder, port=embedded.free_port()), other_core),
@@ -30,7 +44,8 @@ def start(processes: Processes, folder: Path, *, upstream: str, core: int, other
     }
     manage(environment, "migrate", "--verbosity", "0")
     os.environ.update(environment)
-    key = _seed({MODEL: f"{upstream}/plain", STREAM_MODEL: f"{upstream}/sse", PACED_MODEL: paced or upstream})
+    alone = {MODEL: f"{upstream}/plain", STREAM_MODEL: f"{upstream}/sse", PACED_MODEL: paced or upstream}
+    key = _seed({model: [url] for model, url in alone.items()} | ({CLOUDS_MODEL: clouds} if clouds else {}))
     command = [sys.executable, str(ROOT / "manage.py"), "web", "--workers", "1"]
     process = processes.start(pinned(core, *command), environment=environment)
     processes.listening(process, port)
@@ -55,8 +70,8 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
     }
 
 
-def _seed(upstreams: dict[str, str]) -> str:
-    """An organization, its key's secret, and a model for each upstream."""
+def _seed(models: Mapping[str, Sequence[str]]) -> str:
+    """An organization, its key's secret, and models at the addresses given."""
     import django
 
     django.setup()  # settings are read from the environment made above, so no model can be imported before
@@ -69,9 +84,10 @@ def _seed(upstreams: dict[str, str]) -> str:
     plan, _ = Plan.objects.get_or_create(slug="bench", defaults={"name": "Bench"})
     limits = {"requests_per_minute": NO_LIMIT, "requests_per_month": NO_LIMIT}
     Subscription.objects.update_or_create(organization=organization, defaults={"plan": plan, **limits})
-    for name, url in upstreams.items():
-        provider = Provider.objects.create(name=name, base_url=f"{url}/v1")
+    for name, urls in models.items():
         model = Model.objects.create(name=name, owned_by="bench")
-        Deployment.objects.create(name=name, model=model, provider=provider, upstream_model=MODEL)
+        for number, url in enumerate(urls):
+            provider = Provider.objects.create(name=f"{name}-{number}", base_url=f"{url}/v1")
+            Deployment.objects.create(name=provider.name, model=model, provider=provider, upstream_model=MODEL)
     _, secret = api_keys.create(organization=organization, user=user, name="bench")
     return secret

@@ -54,8 +54,8 @@ _PROXY = """
 def upstream(folder: Path, port: int) -> list[str]:
     (folder / "stream.sse").parent.mkdir(parents=True, exist_ok=True)
     (folder / "stream.sse").write_text(stream())
-    answer = json.dumps(_answer(), separators=(",", ":"))
-    return _command(folder, _UPSTREAM.format(port=port, folder=folder, answer=answer))
+    text = json.dumps(answer(), separators=(",", ":"))
+    return _command(folder, _UPSTREAM.format(port=port, folder=folder, answer=text))
 
 
 def proxy(folder: Path, port: int, upstream_port: int) -> list[str]:
@@ -69,7 +69,7 @@ def _command(folder: Path, server: str) -> list[str]:
     return [program("nginx"), "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
 
 
-def _answer() -> dict[str, object]:
+def answer() -> dict[str, object]:
     return {
         "id": "chatcmpl-upstream",
         "object": "chat.completion",
