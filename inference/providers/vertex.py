@@ -1,0 +1,97 @@
+"""Google Vertex AI: Gemini's words at a project's address, under short-lived tokens."""
+
+import re
+from typing import ClassVar, Final
+from urllib.parse import quote
+
+import msgspec
+
+from inference.answers import BadAnswer
+from inference.providers import google_tokens
+from inference.providers.adapter import Account, Listing
+from inference.providers.gemini import GenerateContentAdapter
+from inference.providers.google_tokens import Tokens
+from inference.upstream import Origin, header_lines
+
+_REGION: Final = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
+_PROJECT: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}\Z")
+_SEVERAL_REGIONS: Final = frozenset({"us", "eu"})
+API_VERSION: Final = "v1"
+LISTING_VERSION: Final = "v1beta1"  # the only one that lists publishers' models
+
+
+class VertexAdapter(GenerateContentAdapter):
+    """The credential is a service account's key; an empty one stands for what the process has where it runs."""
+
+    default_base_url: ClassVar[str] = "https://aiplatform.googleapis.com/v1"
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account)
+        if account.credential:
+            found = google_tokens.service_account(account.credential)
+            self._tokens, self._fixed_secrets = Tokens(found.source), found.secrets
+            project = account.project or found.project
+        else:
+            self._tokens, self._fixed_secrets = Tokens(google_tokens.surroundings), ()
+            project = account.project
+        region = account.region or "global"
+        if not _PROJECT.match(project):
+            raise ValueError("The Google Cloud project is missing or not valid.")
+        if not _REGION.match(region):
+            raise ValueError("The region is not valid.")
+        if not account.base_url:
+            self.origin = Origin.parse(f"https://{_host(region)}/{quote(account.api_version or API_VERSION)}")
+        self._location = f"/projects/{quote(project)}/locations/{region}"
+        self._headers = ("", b"")  # of a token
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (*self._fixed_secrets, *self._tokens.latest)
+
+    @secrets.setter
+    def secrets(self, value: tuple[str, ...]) -> None:
+        """The credential as a whole, which is what the base knows, is not what could turn up in a text."""
+
+    def resource(self, upstream_model: str) -> str:
+        """``upstream_model`` may also say where it is: ``publishers/meta/models/…``, or ``endpoints/…``."""
+        name = upstream_model if "/" in upstream_model else f"publishers/google/models/{upstream_model}"
+        return f"{self._location}/{quote(name)}"
+
+    async def headers(self) -> bytes:
+        token = await self._tokens.get()
+        known, lines = self._headers
+        if known != token:
+            lines = header_lines({"Authorization": f"Bearer {token}"})
+            self._headers = (token, lines)
+        return lines
+
+    async def listing(self) -> Listing | None:
+        """Under another version than the answers; none where the address is an operator's own."""
+        if self.account.base_url:
+            return None
+        origin = Origin.parse(f"https://{self.origin.host}/{LISTING_VERSION}")
+        return Listing(origin, "/publishers/google/models?pageSize=1000", await self.headers())
+
+    def read_listing(self, body: bytes) -> list[str]:
+        try:
+            models = msgspec.json.decode(body, type=_Listed).publisherModels
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+            raise BadAnswer(str(problem)) from None
+        names = [model.name.removeprefix("publishers/google/models/") for model in models]
+        return [name for name in names if name.startswith("gemini")]  # the others have words of their own
+
+
+def _host(region: str) -> str:
+    if region == "global":
+        return "aiplatform.googleapis.com"
+    if region in _SEVERAL_REGIONS:
+        return f"aiplatform.{region}.rep.googleapis.com"
+    return f"{region}-aiplatform.googleapis.com"
+
+
+class _ListedModel(msgspec.Struct):
+    name: str
+
+
+class _Listed(msgspec.Struct):
+    publisherModels: list[_ListedModel] = []  # noqa: N815  # as it is on the wire
