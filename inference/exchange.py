@@ -22,9 +22,9 @@ from billing.admission.snapshots import Snapshot
 from billing.settling.settle import Settler
 from billing.settling.settlement import Settlement
 from helixflow.lib import errors, ids, log, metrics
-from inference import asking, catalogue, health, relay, schemas
+from inference import asking, catalogue, health, relay
+from inference.calls import Call, Request
 from inference.failures import FAILURES, as_helix_error
-from inference.providers.adapter import Operation
 from inference.routing import Route
 from inference.upstream import UpstreamClient
 from inference.usage import tokens
@@ -67,6 +67,7 @@ class Exchange:
             "gateway",
             "gone",
             "headers",
+            "kind",
             "model",
             "organization_id",
             "public_id",
@@ -78,8 +79,9 @@ class Exchange:
         *("send", "started", "status", "task", "verdict"),
     )
 
-    def __init__(self, gateway: Shared, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, gateway: Shared, kind: type[Call], scope: Scope, receive: Receive, send: Send) -> None:
         self.gateway = gateway
+        self.kind = kind
         self.scope = scope
         self.receive = receive
         self.send = send
@@ -95,9 +97,9 @@ class Exchange:
         # What the ledger will be told
         self.verdict: limits.Verdict | None = None
         self.organization_id = uuid.UUID(int=0)
-        self.request: schemas.ChatRequest | None = None
+        self.request: Request | None = None
         self.model = ""  # of the catalogue
-        self.call: relay.Call | None = None
+        self.call: Call | None = None
         self.fallback_model = ""  # that answered in its place
         self.deployment = ""
         self.answering = False  # something was produced for the caller
@@ -117,7 +119,7 @@ class Exchange:
                 with suppress(asyncio.CancelledError):
                     await self._fail(errors.ServiceUnavailable("The server is restarting. Try again."))
         except Exception:
-            logger.exception("a chat completion failed")
+            logger.exception("a request for %s failed", self.kind.operation)
             await self._fail(errors.ServerError())
         finally:
             metrics.in_flight(-1)
@@ -135,19 +137,21 @@ class Exchange:
         self.gateway.uses[snapshot.key_id] = time.time()
 
         asked.check()
-        request = self.request = schemas.parse_chat_request(await self._read_body(asked.content_length))
+        request = self.request = self.kind.parse(await self._read_body(asked.content_length))
         if snapshot.allowed_models is not None and request.model not in snapshot.allowed_models:
             raise errors.AuthorizationFailed("This API key may not use this model.", param="model")
         await self._relay(request, self._route(request, snapshot))
 
-    def _route(self, request: schemas.ChatRequest, snapshot: Snapshot) -> Route:
-        known = catalogue.latest()
+    def _route(self, request: Request, snapshot: Snapshot) -> Route:
+        known, kind = catalogue.latest(), self.kind
         model = known.get(request.model, snapshot.organization_id)
         self.model = model.name
         models = [model]
-        if model.fallbacks and self.asked.fallback:
+        if model.fallbacks and self.asked.fallback and kind.falls_back:
             models += known.fallbacks(model, snapshot.organization_id, snapshot.allowed_models)
-        return Route(models, Operation.CHAT, health.board, stream=request.wants_stream)
+        if not any(kind.operation in each.adapter.operations for model in models for each in model.deployments):
+            raise errors.InvalidRequest(f"This model does not do {kind.operation}.", param="model")
+        return Route(models, kind.operation, health.board, stream=request.wants_stream)
 
     async def _admit(self, token: str) -> Snapshot:
         settler = self.gateway.settler
@@ -190,11 +194,11 @@ class Exchange:
             if time.monotonic() - self.began > BODY_S:
                 raise errors.InvalidRequest(f"The body did not arrive within {BODY_S:.0f} seconds.")
 
-    async def _relay(self, request: schemas.ChatRequest, route: Route) -> None:
+    async def _relay(self, request: Request, route: Route) -> None:
         client = self.gateway.client
         assert client is not None  # noqa: S101  # started before any request
-        completion_id = ids.COMPLETION + self.public_id.removeprefix(ids.REQUEST)  # the two share one
-        call = self.call = relay.Call(request, completion_id, int(time.time()), client, self._touch, self._until())
+        answer_id = self.kind.id_prefix + self.public_id.removeprefix(ids.REQUEST)  # the two share one
+        call = self.call = self.kind(request, answer_id, int(time.time()), client, self._touch, self._until())
         self.task = asyncio.current_task()
         watcher = asyncio.create_task(self._watch())
         try:
@@ -223,7 +227,7 @@ class Exchange:
             self.gone = True
             self.task.cancel()
 
-    async def _stream(self, call: relay.Call, route: Route) -> None:
+    async def _stream(self, call: Call, route: Route) -> None:
         stream = await relay.open_stream(call, route)
         self.first_token_ms = self._elapsed_ms()
         self._answers(stream.deployment, route)
@@ -345,7 +349,7 @@ class Exchange:
         return event
 
 
-def _source(call: relay.Call) -> str:
+def _source(call: Call) -> str:
     if call.usage is None:
         return events.NOTHING
     return events.PROVIDER if call.reported else events.ESTIMATED

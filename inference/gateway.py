@@ -17,7 +17,7 @@ from accounts import api_keys
 from billing.admission import limits
 from billing.settling.settle import Settler
 from helixflow.lib import metrics
-from inference import catalogue
+from inference import calls, catalogue
 from inference.exchange import Exchange, Receive, Scope, Send
 from inference.upstream import UpstreamClient
 
@@ -62,9 +62,12 @@ class Gateway:
         self._metrics_thread.shutdown(wait=False)
 
     async def chat_completions(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(calls.ChatCall, scope, receive, send)
+
+    async def _answer(self, kind: type[calls.Call], scope: Scope, receive: Receive, send: Send) -> None:
         if self.client is None:
             await self.startup()
-        await Exchange(self, scope, receive, send).run()
+        await Exchange(self, kind, scope, receive, send).run()
 
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:

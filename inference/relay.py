@@ -8,24 +8,24 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from billing.events import Attempt
 from helixflow.lib import errors
-from inference import completions, schemas, usage
+from inference.answers import BadAnswer
 from inference.assembly import Assembler
+from inference.calls import Call, StreamReader
 from inference.catalogue import Deployment
-from inference.completions import ChunkRewriter, Usage
 from inference.failures import BUSY, FAILURES, UNAVAILABLE, as_helix_error, clean, describe
 from inference.health import Trial
-from inference.providers.adapter import Blame, StreamReader, Unsupported
+from inference.providers.adapter import Blame, Unsupported
 from inference.routing import Route
-from inference.upstream import Deadlines, Response, UpstreamClient, UpstreamDisconnected, UpstreamError, UpstreamTimeout
+from inference.upstream import Response, UpstreamDisconnected, UpstreamError
 
 logger = logging.getLogger(__name__)
 
 MAX_ANSWER: Final = 32 * 1024 * 1024
+QUICKLY_READ: Final = 512 * 1024  # more is read in a thread: vectors by the thousand take a tenth of a second
 MAX_ERROR_BODY: Final = 64 * 1024
 LINGER_S: Final = 0.2
 RETRY_WITHIN_S: Final = 300.0  # then another deployment is no help any more, and the note would outlive its time
@@ -33,55 +33,6 @@ DONE_FRAME: Final = b"data: [DONE]\n\n"
 REPEATED: Final = "connection lost, sent again"  # by which an upstream may have seen the request twice
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Call:
-    """What one request asks, whichever deployment answers, and what came of the tries.
-
-    ``on_attempt`` is told when one begins. ``usage`` is there once something was produced; ``reported`` says whether
-    by the provider, or estimated. ``until``: when the caller gives up, on the monotonic clock.
-    """
-
-    request: schemas.ChatRequest
-    id: str
-    created: int
-    client: UpstreamClient
-    on_attempt: Callable[[], None] = lambda: None
-    until: float | None = None
-    attempts: list[Attempt] = field(default_factory=list)
-    trying: str = ""  # the deployment of the attempt under way
-    usage: Usage | None = None
-    reported: bool = False
-    written: ChunkRewriter | None = None  # of the stream under way
-
-    def estimate(self, completion_chars: int) -> Usage:
-        return usage.estimate(self.request, completion_chars)
-
-    def account(self) -> None:
-        """Bring ``usage`` up to what the stream has produced so far."""
-        written = self.written
-        if written is not None and written.started:
-            usage = written.usage
-            if usage is None or (usage.completion_tokens == 0 and written.completion_chars):  # a count that never ran
-                usage = self.estimate(written.completion_chars)
-            self.reported = usage is written.usage
-            self.usage = usage
-
-    def rewriter(self) -> ChunkRewriter:
-        return ChunkRewriter(
-            id=self.id, created=self.created, model=self.request.model, include_usage=self.request.wants_usage_chunk
-        )
-
-    def deadlines(self, deployment: Deployment) -> Deadlines:
-        """The deployment's, or what the caller still has. Raises UpstreamTimeout if that is nothing."""
-        if self.until is None:
-            return deployment.deadlines
-        return deployment.deadlines.within(self.until - time.monotonic())
-
-    def was_hurried(self, error: Exception) -> bool:
-        """Whether it is the caller's own deadline that passed: no fault of the deployment's."""
-        return isinstance(error, UpstreamTimeout) and self.until is not None and time.monotonic() >= self.until
 
 
 class AttemptFailed(Exception):
@@ -102,7 +53,7 @@ class Stream:
         self.frames = b""
         self.ended = False
         self._response = response
-        self._reader: StreamReader = deployment.adapter.stream(call.request)
+        self._reader = call.reader(deployment)
         self._rewriter = call.written = call.rewriter()
         self._accounted = False
         self._failure: Exception | None = None
@@ -230,33 +181,26 @@ async def _first_success(call: Call, route: Route, attempt: Callable[[Deployment
 
 
 async def _complete_at(call: Call, deployment: Deployment, trial: Trial) -> bytes:
-    stream = deployment.stream_always
+    stream = call.streams(deployment)
     response = await _post(call, deployment, trial, stream=stream)
-    adapter = deployment.adapter
     try:
         if stream:
-            assembler = await _assemble(response, adapter.stream(call.request), trial)
-            body, call.usage, call.reported = assembler.result(
-                id=call.id, created=call.created, model=call.request.model, estimate=call.estimate
-            )
-        else:
-            answer = adapter.read_answer(call.request, await response.read(MAX_ANSWER))
-            body, call.usage, call.reported = completions.rewrite_completion(
-                answer, id=call.id, created=call.created, model=call.request.model, estimate=call.estimate
-            )
+            return call.assembled(await _assemble(response, call.reader(deployment), call.assembler(), trial))
+        answer = await response.read(MAX_ANSWER)
     finally:
         response.close()
-    return body
+    if len(answer) > QUICKLY_READ:
+        return await asyncio.to_thread(call.read, deployment, answer)
+    return call.read(deployment, answer)
 
 
-async def _assemble(response: Response, reader: StreamReader, trial: Trial) -> Assembler:
-    assembler = Assembler()
+async def _assemble(response: Response, reader: StreamReader, assembler: Assembler, trial: Trial) -> Assembler:
     size = 0
     while True:
         data = await response.chunks()
         size += len(data)
         if size > MAX_ANSWER:
-            raise completions.BadAnswer("the answer is too large")
+            raise BadAnswer("the answer is too large")
         for chunk in reader.feed(data) if data else reader.finish():
             assembler.add(chunk)
             trial.first_token()
@@ -284,7 +228,7 @@ async def _open_stream_at(call: Call, deployment: Deployment, trial: Trial) -> S
 
 async def _post(call: Call, deployment: Deployment, trial: Trial, *, stream: bool) -> Response:
     adapter = deployment.adapter
-    wire = await adapter.wire(call.request, upstream_model=deployment.upstream_model, stream=stream)
+    wire = await call.wire(deployment, stream=stream)
     started = time.monotonic()
 
     def repeated() -> None:

@@ -1,0 +1,152 @@
+"""What one request asks of whichever deployment answers, a class for each operation, and what came of the tries.
+
+A call knows its request's words, ways to its upstream's and back; ``inference.relay`` knows how to try.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from billing.events import Attempt
+from helixflow.lib import ids
+from inference import completions, schemas, usage
+from inference.assembly import Assembler
+from inference.catalogue import Deployment
+from inference.completions import ChunkRewriter, Usage
+from inference.providers.adapter import Operation, Wire
+from inference.upstream import Deadlines, UpstreamClient, UpstreamTimeout
+
+
+class Request(Protocol):
+    """What the gateway has to know of any."""
+
+    model: str
+    user: str | None
+
+    @property
+    def wants_stream(self) -> bool: ...
+
+
+class StreamReader(Protocol):
+    """``adapter.StreamReader``, whatever its chunks are."""
+
+    done: bool
+
+    def feed(self, data: bytes) -> Iterator[Any]: ...
+
+    def finish(self) -> Iterator[Any]: ...
+
+
+@dataclass(slots=True)
+class Call(ABC):
+    """``on_attempt`` is told when one begins. ``usage`` is there once something was produced; ``reported`` says whether
+    by the provider, or estimated. ``until``: when the caller gives up, on the monotonic clock.
+    """
+
+    operation: ClassVar[Operation]
+    id_prefix: ClassVar[str] = ids.COMPLETION
+    falls_back: ClassVar[bool] = True  # another model's answer will do
+
+    request: Request
+    id: str
+    created: int
+    client: UpstreamClient
+    on_attempt: Callable[[], None] = lambda: None
+    until: float | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    trying: str = ""  # the deployment of the attempt under way
+    usage: Usage | None = None
+    reported: bool = False
+    written: ChunkRewriter | None = None  # of the stream under way
+
+    @staticmethod
+    @abstractmethod
+    def parse(body: bytes) -> Request:
+        """Raises InvalidRequest."""
+
+    @abstractmethod
+    async def wire(self, deployment: Deployment, *, stream: bool) -> Wire:
+        """Raises Unsupported and CredentialError."""
+
+    @abstractmethod
+    def read(self, deployment: Deployment, answer: bytes) -> bytes:
+        """A whole answer as ours. Raises BadAnswer and UpstreamStreamError."""
+
+    def streams(self, deployment: Deployment) -> bool:
+        """Whether a whole answer is put together from a stream: of those that stop only then for who leaves."""
+        return deployment.stream_always
+
+    @abstractmethod
+    def reader(self, deployment: Deployment) -> StreamReader: ...
+
+    @abstractmethod
+    def rewriter(self) -> ChunkRewriter: ...
+
+    @abstractmethod
+    def assembler(self) -> Assembler: ...
+
+    @abstractmethod
+    def estimate(self, completion_chars: int) -> Usage: ...
+
+    def assembled(self, assembler: Assembler) -> bytes:
+        body, self.usage, self.reported = assembler.result(
+            id=self.id, created=self.created, model=self.request.model, estimate=self.estimate
+        )
+        return body
+
+    def account(self) -> None:
+        """Bring ``usage`` up to what the stream has produced so far."""
+        written = self.written
+        if written is not None and written.started:
+            usage = written.usage
+            if usage is None or (usage.completion_tokens == 0 and written.completion_chars):  # a count that never ran
+                usage = self.estimate(written.completion_chars)
+            self.reported = usage is written.usage
+            self.usage = usage
+
+    def deadlines(self, deployment: Deployment) -> Deadlines:
+        """The deployment's, or what the caller still has. Raises UpstreamTimeout if that is nothing."""
+        if self.until is None:
+            return deployment.deadlines
+        return deployment.deadlines.within(self.until - time.monotonic())
+
+    def was_hurried(self, error: Exception) -> bool:
+        """Whether it is the caller's own deadline that passed: no fault of the deployment's."""
+        return isinstance(error, UpstreamTimeout) and self.until is not None and time.monotonic() >= self.until
+
+
+@dataclass(slots=True)
+class ChatCall(Call):
+    operation = Operation.CHAT
+    request: schemas.ChatRequest
+
+    parse = staticmethod(schemas.parse_chat_request)
+
+    async def wire(self, deployment: Deployment, *, stream: bool) -> Wire:
+        return await deployment.adapter.wire(self.request, upstream_model=deployment.upstream_model, stream=stream)
+
+    def read(self, deployment: Deployment, answer: bytes) -> bytes:
+        body, self.usage, self.reported = completions.rewrite_completion(
+            deployment.adapter.read_answer(self.request, answer),
+            id=self.id,
+            created=self.created,
+            model=self.request.model,
+            estimate=self.estimate,
+        )
+        return body
+
+    def reader(self, deployment: Deployment) -> StreamReader:
+        return deployment.adapter.stream(self.request)
+
+    def rewriter(self) -> ChunkRewriter:
+        return ChunkRewriter(
+            id=self.id, created=self.created, model=self.request.model, include_usage=self.request.wants_usage_chunk
+        )
+
+    def assembler(self) -> Assembler:
+        return Assembler()
+
+    def estimate(self, completion_chars: int) -> Usage:
+        return usage.estimate(self.request, completion_chars)
