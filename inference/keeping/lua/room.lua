@@ -1,0 +1,64 @@
+-- What an organization has kept, and room for more. Begins the scripts that store; they declare its keys:
+--
+-- KEYS: 1 sizes (hash: name → bytes, and `total`), 2 due (sorted set: name by when it expires, in seconds),
+--       3 turn (sorted set: name by when it has to go). What is kept under a name is at KEYS[1] .. ':' .. name.
+--
+-- What goes first: cached answers, then answers under a key, then the marks that those leave behind; the oldest of each.
+-- A mark keeps the fingerprint and the expiry of what it marks: a retry is told, not billed again.
+
+local CACHED, ANSWER, MARK = 0, 1, 2
+local RANK = 1e13 -- more than any time in milliseconds
+local HEAD = 17 -- of what is kept under a key: its state and its fingerprint
+local OVERHEAD = 600 -- bytes that Redis needs for one name, here and there
+local BOOKS_LIFE_S = 90000 -- longer than anything is kept
+local SWEPT = 100 -- a call; each adds one
+
+local clock = redis.call('TIME')
+local now_s = tonumber(clock[1])
+local now_ms = now_s * 1000 + math.floor(tonumber(clock[2]) / 1000)
+
+local function forget(name)
+  local size = redis.call('HGET', KEYS[1], name)
+  if not size then return end
+  redis.call('HDEL', KEYS[1], name)
+  redis.call('HINCRBY', KEYS[1], 'total', -tonumber(size))
+  redis.call('ZREM', KEYS[2], name)
+  redis.call('ZREM', KEYS[3], name)
+end
+
+local function keep(name, rank, value, life_ms)
+  forget(name)
+  local size = #value + OVERHEAD
+  redis.call('SET', KEYS[1] .. ':' .. name, value, 'PX', life_ms)
+  redis.call('HSET', KEYS[1], name, size)
+  redis.call('HINCRBY', KEYS[1], 'total', size)
+  redis.call('ZADD', KEYS[2], now_s + math.ceil(life_ms / 1000), name)
+  redis.call('ZADD', KEYS[3], rank * RANK + now_ms, name)
+  for book = 1, 3 do redis.call('EXPIRE', KEYS[book], BOOKS_LIFE_S) end
+end
+
+local function drop(name, rank)
+  local key = KEYS[1] .. ':' .. name
+  local life_ms = rank == ANSWER and redis.call('PTTL', key) or 0
+  if life_ms > 0 then
+    keep(name, MARK, 'M' .. redis.call('GETRANGE', key, 1, HEAD - 1) .. 'dropped', life_ms)
+  else
+    redis.call('DEL', key)
+    forget(name)
+  end
+end
+
+-- Whether `value` fits below `limit`, once what ranks no higher than `highest` has gone as far as it must.
+local function make_room(value, limit, highest)
+  for _, name in ipairs(redis.call('ZRANGE', KEYS[2], '-inf', now_s, 'BYSCORE', 'LIMIT', 0, SWEPT)) do
+    redis.call('DEL', KEYS[1] .. ':' .. name)
+    forget(name)
+  end
+  while (tonumber(redis.call('HGET', KEYS[1], 'total')) or 0) + #value + OVERHEAD > limit do
+    local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+    local rank = first[1] and math.floor(tonumber(first[2]) / RANK)
+    if not rank or rank > highest then return false end
+    drop(first[1], rank)
+  end
+  return true
+end

@@ -1,0 +1,54 @@
+"""Answers to keep, and what Redis has of them."""
+
+import time
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+from helixflow.lib import redis
+from inference.keeping import idempotency, room
+from inference.keeping.idempotency import Claims
+from inference.keeping.kept import KeptAnswer
+
+ORGANIZATION = uuid.UUID("018f0000-0000-7000-8000-000000000001")
+API_KEY = uuid.UUID("018f0000-0000-7000-8000-000000000002")
+KEPT_AT = time.time()  # of all, so that they are equal
+SECRET_TEXT = b"The patient has 3 weeks."
+
+
+def answer(body: bytes = b'{"id":"chatcmpl-old","created":1700000000,"choices":[]}', **fields: Any) -> KeptAnswer:
+    return KeptAnswer(
+        **{
+            "body": body,
+            "content_type": "application/json",
+            "upstream": "first",
+            "id": "chatcmpl-old",
+            "created": 1_700_000_000,
+            "kept_at": KEPT_AT,
+        }
+        | fields
+    )
+
+
+def claim(claims: Claims, key: str = "order-1", body: bytes = b"{}", **fields: Any) -> Coroutine[Any, Any, Any]:
+    fingerprint = idempotency.fingerprint("/v1/chat/completions", body)
+    asked = {"organization_id": ORGANIZATION, "api_key_id": API_KEY, "key": key, "fingerprint": fingerprint}
+    return claims.claim(**asked | fields)
+
+
+def stored() -> dict[str, bytes]:
+    """What Redis has for the organization, the books aside."""
+    client = redis.sync_client()
+    base = room.books(ORGANIZATION)[0]
+    return {key.decode(): client.get(key) for key in client.keys(f"{base}:*") if len(key) == len(base) + 33}
+
+
+def booked() -> tuple[int, int]:
+    """How many names and how many bytes the books have. They must agree with each other."""
+    client = redis.sync_client()
+    sizes, due, turn = room.books(ORGANIZATION)
+    held = {name: int(size) for name, size in client.hgetall(sizes).items()}
+    total = held.pop(b"total", 0)
+    assert sum(held.values()) == total
+    assert set(held) == set(client.zrange(due, 0, -1)) == set(client.zrange(turn, 0, -1))
+    return len(held), total
