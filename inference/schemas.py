@@ -3,6 +3,7 @@
 One typed decode is the whole check of an ordinary body. Free-form JSON schemas alone are read by themselves.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -119,16 +120,22 @@ def parse_chat_request(body: bytes) -> ChatRequest:
 
 
 def encode_chat_request(
-    request: ChatRequest, *, upstream_model: str, stream: bool, renames_max_tokens: bool = False
+    request: ChatRequest,
+    *,
+    upstream_model: str,
+    stream: bool,
+    limit: Literal["max_tokens", "max_completion_tokens"] | None = None,
+    stream_options: bool = True,
+    extra: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Our own encoding of a validated body. Usage is asked of every stream, whether or not the caller wants to see it.
 
-    ``stream`` says what the upstream is to do, which may differ from what the caller asked of us.
-    ``renames_max_tokens`` sends the limit as ``max_completion_tokens`` alone: OpenAI's reasoning models refuse the
-    other name, and its older ones take this one.
+    ``stream`` says what the upstream is to do, which may differ from what the caller asked of us. ``limit`` is the one
+    name that the upstream has for it: OpenAI's reasoning models refuse max_tokens, and many servers never heard of the
+    other. None keeps the caller's. ``extra`` fields have names that OpenAI doesn't know.
     """
     wire = msgspec.structs.replace(request, model=upstream_model, stream=stream or None, stream_options=None)
-    if stream:
+    if stream and stream_options:
         asked = request.stream_options
         obfuscation = asked.include_obfuscation if asked is not None else None
         wire.stream_options = StreamOptions(include_usage=True, include_obfuscation=obfuscation)
@@ -136,9 +143,12 @@ def encode_chat_request(
         wire.max_tokens = None
     elif wire.max_tokens is None:
         wire.max_tokens = DEFAULT_MAX_TOKENS
-    if renames_max_tokens and wire.max_completion_tokens is None:
+    if limit == "max_completion_tokens" and wire.max_completion_tokens is None:
         wire.max_completion_tokens, wire.max_tokens = wire.max_tokens, None
-    return _encode(wire)
+    elif limit == "max_tokens" and wire.max_tokens is None:
+        wire.max_tokens, wire.max_completion_tokens = wire.max_completion_tokens, None
+    body = _encode(wire)
+    return body[:-1] + b"," + _encode(extra)[1:] if extra else body
 
 
 def _read_free_form(request: ChatRequest) -> None:
