@@ -5,11 +5,13 @@ from typing import Final
 
 from inference.models import ProviderKind
 from inference.providers.adapter import Account, Adapter
+from inference.providers.azure import AzureAdapter
 from inference.providers.openai import CompatibleAdapter, OpenAIAdapter
 
 KINDS: Final[dict[str, type[Adapter]]] = {
     ProviderKind.COMPATIBLE: CompatibleAdapter,
     ProviderKind.OPENAI: OpenAIAdapter,
+    ProviderKind.AZURE: AzureAdapter,
 }
 
 
