@@ -5,6 +5,7 @@ from typing import Final
 
 from inference.models import ProviderKind
 from inference.providers.adapter import Account, Adapter
+from inference.providers.anthropic import AnthropicAdapter
 from inference.providers.azure import AzureAdapter
 from inference.providers.openai import CompatibleAdapter, OpenAIAdapter
 
@@ -12,6 +13,7 @@ KINDS: Final[dict[str, type[Adapter]]] = {
     ProviderKind.COMPATIBLE: CompatibleAdapter,
     ProviderKind.OPENAI: OpenAIAdapter,
     ProviderKind.AZURE: AzureAdapter,
+    ProviderKind.ANTHROPIC: AnthropicAdapter,
 }
 
 
