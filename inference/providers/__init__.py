@@ -7,13 +7,17 @@ from inference.models import ProviderKind
 from inference.providers.adapter import Account, Adapter
 from inference.providers.anthropic import AnthropicAdapter
 from inference.providers.azure import AzureAdapter
+from inference.providers.gemini import GeminiAdapter
 from inference.providers.openai import CompatibleAdapter, OpenAIAdapter
+from inference.providers.vertex import VertexAdapter
 
 KINDS: Final[dict[str, type[Adapter]]] = {
     ProviderKind.COMPATIBLE: CompatibleAdapter,
     ProviderKind.OPENAI: OpenAIAdapter,
     ProviderKind.AZURE: AzureAdapter,
     ProviderKind.ANTHROPIC: AnthropicAdapter,
+    ProviderKind.GEMINI: GeminiAdapter,
+    ProviderKind.VERTEX: VertexAdapter,
 }
 
 
