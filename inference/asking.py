@@ -18,6 +18,8 @@ class Asked(msgspec.Struct):
     content_length: bytes = b""
     content_encoding: bytes = b""
     fallback: bool = True
+    idempotency_key: str | None = None
+    cache_control: list[bytes] = []
     timeout: bytes = b""
     timeout_s: float | None = None
 
@@ -47,6 +49,10 @@ def read(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
             asked.content_encoding = value.lower()
         elif name == b"x-request-id":
             log.client_request_id.set(log.clean_client_request_id(value.decode("latin-1")))
+        elif name == b"idempotency-key":
+            asked.idempotency_key = value.decode("latin-1").strip()
+        elif name == b"cache-control":
+            asked.cache_control.append(value)
         elif name == b"x-helixflow-fallback":
             asked.fallback = value.strip().lower() != b"off"
         elif name == b"x-helixflow-timeout":

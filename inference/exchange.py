@@ -2,14 +2,15 @@
 
 Identify (header → snapshot) → admit (one Redis script) → read and validate the body → route → relay → settle (queued).
 Identification comes before the body, so strangers cannot make us buffer, and 401 wins over 400. Whatever was admitted
-is settled, however it ends.
+is settled, however it ends. Under an Idempotency-Key the body comes before admission: what has been answered already
+costs nothing.
 """
 
 import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -17,7 +18,7 @@ import msgspec
 
 from accounts import auth
 from billing import events
-from billing.admission import limits, notes
+from billing.admission import limits, notes, snapshots
 from billing.admission.snapshots import Snapshot
 from billing.settling.settle import Settler
 from billing.settling.settlement import Settlement
@@ -25,28 +26,21 @@ from helixflow.lib import errors, ids, log, metrics
 from inference import asking, catalogue, health, relay
 from inference.calls import Call, Request
 from inference.failures import FAILURES, as_helix_error
+from inference.keeping import idempotency, response_cache
+from inference.keeping.idempotency import Claims, Lease
+from inference.keeping.kept import KeptAnswer, Recording
+from inference.responder import EVENT_STREAM, JSON, Receive, Responder, Scope, Send
 from inference.routing import Route
 from inference.upstream import UpstreamClient
 from inference.usage import tokens
 
 logger = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
-MAX_BODY: Final = 10 * 1024 * 1024
-BODY_S: Final = 300.0  # for all of it: who drips one must not outlive the request's note, and with it its unit
 MARK_EVERY_S: Final = 1.0  # a stream that goes on: what it has produced is billed even if this process is killed
 LEFT: Final = (499, "client_disconnected")
-JSON: Final = (b"content-type", b"application/json")
-EVENT_STREAM: Final = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
+CACHE: Final = "cache"  # in place of a deployment
+
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Shared(Protocol):
@@ -54,46 +48,26 @@ class Shared(Protocol):
 
     client: UpstreamClient | None
     settler: Settler
+    claims: Claims
     uses: dict[uuid.UUID, float]
 
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the background."""
 
-class Exchange:
+
+class Exchange(Responder):
     """One request and its answer."""
 
     __slots__ = (
-        *("answering", "asked", "began", "call", "deployment", "error", "fallback_model", "finished"),
-        *(
-            "first_token_ms",
-            "gateway",
-            "gone",
-            "headers",
-            "kind",
-            "model",
-            "organization_id",
-            "public_id",
-            "receive",
-            "request",
-            "request_id",
-            "scope",
-        ),
-        *("send", "started", "status", "task", "verdict"),
+        *("answering", "asked", "call", "deployment", "error", "fallback_model", "first_token_ms", "gateway", "kind"),
+        *("model", "organization_id", "request", "status", "verdict"),
     )
 
     def __init__(self, gateway: Shared, kind: type[Call], scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
         self.gateway = gateway
         self.kind = kind
-        self.scope = scope
-        self.receive = receive
-        self.send = send
-        self.began = time.monotonic()
-        self.request_id = ids.uuid7()
-        self.public_id = ids.public_id(ids.REQUEST, self.request_id)
-        self.headers: Headers = [(b"x-request-id", self.public_id.encode())]
-        self.started = False  # the head of the answer has been sent
-        self.finished = False  # so has its end
-        self.gone = False  # the caller went away
         self.asked = asking.NOTHING
-        self.task: asyncio.Task[Any] | None = None
         # What the ledger will be told
         self.verdict: limits.Verdict | None = None
         self.organization_id = uuid.UUID(int=0)
@@ -125,22 +99,111 @@ class Exchange:
             metrics.in_flight(-1)
             if self.verdict is not None:
                 self._settle(self.verdict)
-            self.call = self.task = None  # they refer to this: a request must not be left to the garbage collector
+            self.let_go()
+            self.call = None
 
     async def _answer(self) -> None:
         if self.scope["method"] != "POST":
             raise errors.MethodNotAllowed("Use POST.", allowed=("POST",))
         asked = self.asked = asking.read(self.scope["headers"])
-        snapshot = await self._admit(auth.bearer_token(asked.authorization))
-        if not snapshot.enabled:
-            raise errors.AuthorizationFailed("This organization is disabled. Write to support.")
-        self.gateway.uses[snapshot.key_id] = time.time()
+        token = auth.bearer_token(asked.authorization)
+        if asked.idempotency_key is not None:
+            await self._answer_once(token, asked.idempotency_key)
+            return
+        snapshot = await self._admit(token)
+        await self._respond(await self._read(), snapshot)
 
-        asked.check()
-        request = self.request = self.kind.parse(await self._read_body(asked.content_length))
+    async def _answer_once(self, token: str, key: str) -> None:
+        """Who sends a request again under its Idempotency-Key has the first one's answer, which costs nothing."""
+        snapshot = await snapshots.cache.get(token)
+        try:
+            request = await self._read()
+        except errors.HelixError:
+            await self._admit(token)  # it costs what it costs without a key
+            raise
+        self.watch()
+        try:
+            claimed = await self.gateway.claims.claim(
+                organization_id=snapshot.organization_id,
+                api_key_id=snapshot.key_id,
+                key=key,
+                fingerprint=idempotency.fingerprint(self.kind.operation, _encode(request)),
+                wait_until=self._until(),
+            )
+        except errors.HelixError:
+            await self._count_repeat(token)
+            raise
+        if isinstance(claimed, KeptAnswer):
+            await self._count_repeat(token)
+            self.headers.append((b"idempotent-replayed", b"true"))
+            await self.send_again(claimed)
+        elif claimed is None:  # Redis is away, and nobody insists
+            await self._respond(request, await self._admit(token))
+        else:
+            await self._answer_first(token, request, claimed)
+
+    async def _answer_first(self, token: str, request: Request, lease: Lease) -> None:
+        try:
+            snapshot = await self._admit(token)
+            self.recording = Recording()
+            self.finishes_alone = True
+            await self._respond(request, snapshot)
+            await lease.finish(self._recorded(self.recording))
+        finally:
+            await lease.release()  # of one that was not finished: nothing whole came of it
+
+    async def _count_repeat(self, token: str) -> None:
+        verdict = await limits.admit_repeat(token)
+        self.headers += verdict.headers()
+        if not verdict.admitted:
+            raise verdict.error()
+        self._check(verdict.snapshot)
+
+    async def _read(self) -> Request:
+        self.asked.check()
+        self.request = self.kind.parse(await self.read_body(self.asked.content_length))
+        return self.request
+
+    async def _respond(self, request: Request, snapshot: Snapshot) -> None:
         if snapshot.allowed_models is not None and request.model not in snapshot.allowed_models:
             raise errors.AuthorizationFailed("This API key may not use this model.", param="model")
-        await self._relay(request, self._route(request, snapshot))
+        route = self._route(request, snapshot)
+        if snapshot.cache_ttl_s is not None and response_cache.cacheable(request):
+            await self._respond_cached(request, route, snapshot.organization_id, snapshot.cache_ttl_s)
+        else:
+            await self._relay(request, route)
+
+    async def _respond_cached(self, request: Request, route: Route, organization_id: uuid.UUID, ttl_s: int) -> None:
+        entry = response_cache.Entry(organization_id, self.kind.operation, request)
+        directives = response_cache.Directives.parse(self.asked.cache_control)
+        known = await entry.get(directives, ttl_s)
+        if known is not None:
+            self.headers.append((b"x-helixflow-cache", b"hit"))
+            self.answering = True
+            self.deployment = CACHE
+            await self.send_again(known.renamed(self._answer_id(), int(time.time())))
+            return
+        if directives.writes:
+            self.headers.append((b"x-helixflow-cache", b"miss"))
+            self.recording = self.recording or Recording()
+        await self._relay(request, route)
+        if directives.writes and self.recording is not None and not self.fallback_model:
+            answer = self._recorded(self.recording)
+            if answer is not None:
+                self.gateway.later(entry.put(answer, directives, ttl_s))
+
+    def _recorded(self, recording: Recording) -> KeptAnswer | None:
+        body, call = recording.body(), self.call
+        if body is None:
+            return None
+        streamed = self.request is not None and self.request.wants_stream
+        return KeptAnswer(
+            body=body,
+            content_type=EVENT_STREAM if streamed else JSON,
+            upstream=self.deployment,
+            id=call.id if call else "",
+            created=call.created if call else 0,
+        )
 
     def _route(self, request: Request, snapshot: Snapshot) -> Route:
         known, kind = catalogue.latest(), self.kind
@@ -172,44 +235,29 @@ class Exchange:
             lost = self._event(verdict, status=500, error="server_error")
             lost.settled_by = events.REAPER  # gives way to what comes of it, in whichever order the two arrive
             settler.admitted_here(Settlement.of(lost, leased=verdict.leased))
+        self._check(verdict.snapshot)
         return verdict.snapshot
 
-    async def _read_body(self, content_length: bytes) -> bytes:
-        if content_length.isdigit() and int(content_length[:20]) > MAX_BODY:
-            raise errors.BodyTooLarge(f"The body may have at most {MAX_BODY} bytes.")
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                self.gone = True
-                raise asyncio.CancelledError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > MAX_BODY:
-                raise errors.BodyTooLarge(f"The body may have at most {MAX_BODY} bytes.")
-            parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-            if time.monotonic() - self.began > BODY_S:
-                raise errors.InvalidRequest(f"The body did not arrive within {BODY_S:.0f} seconds.")
+    def _check(self, snapshot: Snapshot) -> None:
+        if not snapshot.enabled:
+            raise errors.AuthorizationFailed("This organization is disabled. Write to support.")
+        self.gateway.uses[snapshot.key_id] = time.time()
 
     async def _relay(self, request: Request, route: Route) -> None:
         client = self.gateway.client
         assert client is not None  # noqa: S101  # started before any request
-        answer_id = self.kind.id_prefix + self.public_id.removeprefix(ids.REQUEST)  # the two share one
-        call = self.call = self.kind(request, answer_id, int(time.time()), client, self._touch, self._until())
-        self.task = asyncio.current_task()
-        watcher = asyncio.create_task(self._watch())
-        try:
-            if request.wants_stream:
-                await self._stream(call, route)
-            else:
-                deployment, body = await relay.complete(call, route)
-                self._answers(deployment, route)
-                await self._send_whole(200, body)
-        finally:
-            watcher.cancel()
+        call = self.call = self.kind(request, self._answer_id(), int(time.time()), client, self._touch, self._until())
+        self.watch()
+        if request.wants_stream:
+            await self._stream(call, route)
+        else:
+            deployment, body = await relay.complete(call, route)
+            self._answers(deployment, route)
+            await self.send_whole(200, body)
+
+    def _answer_id(self) -> str:
+        """It shares its part after the prefix with the request's."""
+        return self.kind.id_prefix + self.public_id.removeprefix(ids.REQUEST)
 
     def _answers(self, deployment: catalogue.Deployment, route: Route) -> None:
         self.answering = True
@@ -219,62 +267,36 @@ class Exchange:
             self.fallback_model = route.model.name
             self.headers.append((b"x-helixflow-fallback-model", self.fallback_model.encode()))
 
-    async def _watch(self) -> None:
-        """A caller who goes away cancels the exchange, and with it the upstream's work."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        if not self.finished and self.task is not None:
-            self.gone = True
-            self.task.cancel()
-
     async def _stream(self, call: Call, route: Route) -> None:
         stream = await relay.open_stream(call, route)
-        self.first_token_ms = self._elapsed_ms()
+        self.first_token_ms = self.elapsed_ms()
         self._answers(stream.deployment, route)
         self._touch()
         mark_at = time.monotonic() + MARK_EVERY_S
         try:
-            self.started = True
-            await self.send({"type": "http.response.start", "status": 200, "headers": self.headers + EVENT_STREAM})
+            await self.begin_stream()
             while not stream.ended:
                 if time.monotonic() >= mark_at:
                     mark_at = time.monotonic() + MARK_EVERY_S
                     self._touch()
                 if stream.frames:
-                    await self.send({"type": "http.response.body", "body": stream.frames, "more_body": True})
+                    await self.send_frames(stream.frames, more=True)
                 try:
                     await stream.advance()
                 except FAILURES as error:
                     reason = stream.broke(error)
                     logger.warning("upstream %s broke its stream: %s", stream.deployment.name, reason)
-                    call.attempts[-1] = events.Attempt(self.deployment, reason, self._elapsed_ms())
+                    call.attempts[-1] = events.Attempt(self.deployment, reason, self.elapsed_ms())
                     raise as_helix_error(error) from None
-            self.finished = True
-            await self.send({"type": "http.response.body", "body": stream.frames, "more_body": False})
+            await self.send_frames(stream.frames, more=False)
             await stream.finish()
         finally:
             stream.close()
 
     async def _fail(self, error: errors.HelixError) -> None:
-        if self.finished:
-            return
-        self.status, self.error = error.status, error.code
-        body = msgspec.json.encode(error.body(self.public_id))
-        if self.started:
-            self.finished = True
-            await self.send({"type": "http.response.body", "body": b"data: %b\n\n" % body, "more_body": False})
-            return
-        self.headers += [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
-        await self._send_whole(error.status, body)
-
-    async def _send_whole(self, status: int, body: bytes) -> None:
-        self.started = self.finished = True
-        headers = [*self.headers, JSON, (b"content-length", b"%d" % len(body))]
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
-
-    def _elapsed_ms(self) -> float:
-        return round((time.monotonic() - self.began) * 1000, 3)
+        if not self.finished:
+            self.status, self.error = error.status, error.code
+            await self.send_error(error)
 
     def _until(self) -> float | None:
         return None if self.asked.timeout_s is None else self.began + self.asked.timeout_s
@@ -302,7 +324,7 @@ class Exchange:
             tokens=tokens(usage) if usage else events.Tokens(),
             usage_source=_source(call) if call else events.NOTHING,
             first_token_ms=self.first_token_ms,
-            elapsed_ms=self._elapsed_ms(),
+            elapsed_ms=self.elapsed_ms(),
         )
 
     def _settle(self, verdict: limits.Verdict) -> None:
@@ -331,7 +353,7 @@ class Exchange:
             month=verdict.month,
             units=int(self.answering),
             status=status,
-            duration_ms=self._elapsed_ms(),
+            duration_ms=self.elapsed_ms(),
             error_code=error,
             fallback_model=self.fallback_model,
             deployment=self.deployment,

@@ -6,10 +6,10 @@ Here is what the requests of one process share; ``inference.exchange`` is the pa
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from django.db import close_old_connections
 
@@ -18,7 +18,9 @@ from billing.admission import limits
 from billing.settling.settle import Settler
 from helixflow.lib import metrics
 from inference import calls, catalogue
-from inference.exchange import Exchange, Receive, Scope, Send
+from inference.exchange import Exchange
+from inference.keeping.idempotency import Claims
+from inference.responder import Receive, Scope, Send
 from inference.upstream import UpstreamClient
 
 logger = logging.getLogger(__name__)
@@ -33,8 +35,10 @@ class Gateway:
     def __init__(self) -> None:
         self.client: UpstreamClient | None = None
         self.settler: Settler  # made at the start, which is after the fork: each process has its own name and spool
+        self.claims: Claims
         self.uses: dict[uuid.UUID, float] = {}  # API key → when it was last used, epoch seconds
         self._tasks: list[asyncio.Task[None]] = []
+        self._later: set[asyncio.Task[None]] = set()
         self._thread = ThreadPoolExecutor(1, "gateway")  # a hung PostgreSQL may hold it for long
         self._metrics_thread = ThreadPoolExecutor(1, "metrics")
 
@@ -43,6 +47,7 @@ class Gateway:
         await self._in_thread(catalogue.refresh_in_thread)
         self.settler = Settler()
         await self.settler.start()
+        self.claims = Claims()
         self._tasks = [
             asyncio.create_task(self._fold_metrics()),
             asyncio.create_task(self._every(catalogue.CHECK_EVERY_S, catalogue.refresh_in_thread)),
@@ -52,6 +57,7 @@ class Gateway:
     async def shutdown(self) -> None:
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._later, self.claims.close())
         await self.settler.stop()
         await self._in_thread(self._record_uses)
         self._fold()
@@ -68,6 +74,12 @@ class Gateway:
         if self.client is None:
             await self.startup()
         await Exchange(self, kind, scope, receive, send).run()
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run in the background, and be done before the gateway ends."""
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:

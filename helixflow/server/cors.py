@@ -19,7 +19,10 @@ LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 ORIGIN = re.compile(rf"https?://({LABEL}(\.{LABEL})*|\[[0-9a-f:]+\])(:\d{{1,5}})?")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED = (
+    "Idempotent-Replayed",
     "Retry-After",
+    "X-HelixFlow-Cache",
+    "X-HelixFlow-Fallback-Model",
     "X-HelixFlow-Upstream",
     "X-RateLimit-Limit",
     "X-RateLimit-Limit-Month",

@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts import api_keys, generation, keys
 from accounts.models import Organization
 from billing.models import Plan, Subscription
-from inference import exchange
+from inference import responder
 from inference.models import Model
 from tests.factories import MODEL, deploy, reread_catalogue
 from tests.fakes import answers
@@ -222,7 +222,7 @@ def test_a_chunked_body_over_10_mib_is_refused_too(plane, deployment, token):
 
 
 def test_a_body_that_drips_is_not_waited_for_without_end(plane, deployment, token, monkeypatch):
-    monkeypatch.setattr(exchange, "BODY_S", -1.0)
+    monkeypatch.setattr(responder, "BODY_S", -1.0)
     caller = HTTPConnection(plane.url.removeprefix("http://").removesuffix("/v1"), timeout=5)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Content-Length": "99"}
     caller.request("POST", "/v1/chat/completions", b"{", headers)
