@@ -6,7 +6,6 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from django.db import transaction
 
 from accounts import api_keys, generation
