@@ -6,7 +6,7 @@ what DeepSeek, vLLM and llama.cpp all call it.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -17,8 +17,6 @@ Whole = int | UnsetType | None
 MAX_TOKENS: Final = 2**31 - 1
 # Of a choice, or of a tool call in it: what is put together by index must not grow with what an upstream makes up.
 Index = Annotated[int, msgspec.Meta(ge=0, lt=128)]
-
-A = TypeVar("A", "Answer", "Chunk")
 
 
 class BadAnswer(Exception):
@@ -201,6 +199,9 @@ class ChunkChoice(msgspec.Struct):
     finish_reason: str | None = None
     logprobs: Logprobs | UnsetType | None = UNSET
 
+    def length(self) -> int:
+        return 0 if self.delta is None else length(self.delta)
+
 
 class Answer(msgspec.Struct):
     """An upstream's chat.completion."""
@@ -250,7 +251,7 @@ _decode_chunk = msgspec.json.Decoder(Chunk).decode
 
 def read_answer(body: bytes) -> Answer:
     """Raises BadAnswer and UpstreamStreamError."""
-    answer = _read(_decode_answer, body)
+    answer = read(_decode_answer, body)
     if not answer.choices:
         raise BadAnswer("the answer has no choices")
     for position, choice in enumerate(answer.choices):
@@ -266,7 +267,7 @@ def read_answer(body: bytes) -> Answer:
 
 def read_chunk(data: bytes) -> Chunk:
     """The chunk, its choices each with their index and delta. Raises BadAnswer and UpstreamStreamError."""
-    chunk = _read(_decode_chunk, data)
+    chunk = read(_decode_chunk, data)
     choices = chunk.choices
     if choices is None:
         if chunk.usage is None:
@@ -296,7 +297,15 @@ def finish_reason(said: str | None) -> str | None:
     return known or "stop"
 
 
-def _read(decode: Callable[[bytes], A], data: bytes) -> A:
+class _MayFail(Protocol):
+    error: Any
+
+
+A = TypeVar("A", bound=_MayFail)
+
+
+def read(decode: Callable[[bytes], A], data: bytes) -> A:
+    """Raises BadAnswer for what is none, and UpstreamStreamError for an error in its place."""
     try:
         answer = decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:

@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Protocol
 
 from billing.events import Attempt
 from helixflow.lib import ids
-from inference import completions, schemas, usage
-from inference.assembly import Assembler
+from inference import completions, embeddings, schemas, text_answers, text_schemas, usage
+from inference.assembly import Assembler as ChatAssembler
 from inference.catalogue import Deployment
-from inference.completions import ChunkRewriter, Usage
+from inference.completions import ChunkRewriter, Estimate, Usage
 from inference.providers.adapter import Operation, Wire
+from inference.text_answers import TextAssembler
 from inference.upstream import Deadlines, UpstreamClient, UpstreamTimeout
 
 
@@ -29,14 +30,25 @@ class Request(Protocol):
     def wants_stream(self) -> bool: ...
 
 
-class StreamReader(Protocol):
-    """``adapter.StreamReader``, whatever its chunks are."""
+class Reader(Protocol):
+    """An adapter's reader of a stream. What its chunks are is between it and its call's writers."""
 
     done: bool
 
     def feed(self, data: bytes) -> Iterator[Any]: ...
 
     def finish(self) -> Iterator[Any]: ...
+
+
+class Assembler(Protocol):
+    """Makes one answer of such chunks."""
+
+    @property
+    def finished(self) -> bool: ...
+
+    def add(self, chunk: Any) -> None: ...
+
+    def result(self, *, id: str, created: int, model: str, estimate: Estimate) -> tuple[bytes, Usage | None, bool]: ...
 
 
 @dataclass(slots=True)
@@ -78,14 +90,15 @@ class Call(ABC):
         """Whether a whole answer is put together from a stream: of those that stop only then for who leaves."""
         return deployment.stream_always
 
-    @abstractmethod
-    def reader(self, deployment: Deployment) -> StreamReader: ...
+    def reader(self, deployment: Deployment) -> Reader:
+        raise NotImplementedError
 
-    @abstractmethod
-    def rewriter(self) -> ChunkRewriter: ...
+    def rewriter(self) -> ChunkRewriter:
+        """For the chunks of its reader, as for what ``assembler`` makes."""
+        raise NotImplementedError
 
-    @abstractmethod
-    def assembler(self) -> Assembler: ...
+    def assembler(self) -> Assembler:
+        raise NotImplementedError
 
     @abstractmethod
     def estimate(self, completion_chars: int) -> Usage: ...
@@ -137,7 +150,7 @@ class ChatCall(Call):
         )
         return body
 
-    def reader(self, deployment: Deployment) -> StreamReader:
+    def reader(self, deployment: Deployment) -> Reader:
         return deployment.adapter.stream(self.request)
 
     def rewriter(self) -> ChunkRewriter:
@@ -146,7 +159,86 @@ class ChatCall(Call):
         )
 
     def assembler(self) -> Assembler:
-        return Assembler()
+        return ChatAssembler()
 
     def estimate(self, completion_chars: int) -> Usage:
         return usage.estimate(self.request, completion_chars)
+
+
+@dataclass(slots=True)
+class CompletionCall(Call):
+    operation = Operation.COMPLETION
+    id_prefix = ids.TEXT_COMPLETION
+    request: text_schemas.CompletionRequest
+
+    parse = staticmethod(text_schemas.parse_completion_request)
+
+    async def wire(self, deployment: Deployment, *, stream: bool) -> Wire:
+        return await deployment.adapter.completion_wire(
+            self.request, upstream_model=deployment.upstream_model, stream=stream
+        )
+
+    def read(self, deployment: Deployment, answer: bytes) -> bytes:
+        body, self.usage, self.reported = text_answers.rewrite_completion(
+            deployment.adapter.read_completion(self.request, answer),
+            id=self.id,
+            created=self.created,
+            model=self.request.model,
+            estimate=self.estimate,
+        )
+        return body
+
+    def streams(self, deployment: Deployment) -> bool:
+        return deployment.stream_always and not self.request.picks_the_best
+
+    def reader(self, deployment: Deployment) -> Reader:
+        return deployment.adapter.completion_stream(self.request)
+
+    def rewriter(self) -> ChunkRewriter:
+        return ChunkRewriter(
+            id=self.id,
+            created=self.created,
+            model=self.request.model,
+            include_usage=self.request.wants_usage_chunk,
+            object="text_completion",
+        )
+
+    def assembler(self) -> Assembler:
+        return TextAssembler()
+
+    def estimate(self, completion_chars: int) -> Usage:
+        return usage.estimate_completion(self.request, completion_chars)
+
+
+@dataclass(slots=True)
+class EmbeddingCall(Call):
+    """Never streamed. Another model's vectors mean nothing among this one's, so its fallbacks are not asked."""
+
+    operation = Operation.EMBEDDING
+    falls_back = False
+    request: text_schemas.EmbeddingRequest
+
+    parse = staticmethod(text_schemas.parse_embedding_request)
+
+    async def wire(self, deployment: Deployment, *, stream: bool) -> Wire:
+        return await deployment.adapter.embedding_wire(self.request, upstream_model=deployment.upstream_model)
+
+    def read(self, deployment: Deployment, answer: bytes) -> bytes:
+        found = deployment.adapter.read_embeddings(self.request, answer)
+        reported = found.usage.usage() if found.usage else None
+        counted = reported or self.estimate(0)
+        body = embeddings.write(
+            found,
+            count=text_schemas.count(self.request.input),
+            model=self.request.model,
+            usage=counted,
+            as_base64=self.request.wants_base64,
+        )
+        self.usage, self.reported = counted, reported is not None
+        return body
+
+    def streams(self, deployment: Deployment) -> bool:
+        return False
+
+    def estimate(self, completion_chars: int) -> Usage:
+        return usage.estimate_embedding(self.request)

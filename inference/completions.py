@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from inference import answers
 from inference.answers import Answer, BadAnswer, Choice, Chunk, ChunkChoice, Text, UpstreamStreamError, Usage
+from inference.text_answers import TextChoice, TextChunk
 
 __all__ = ["BadAnswer", "ChunkRewriter", "Completion", "UpstreamStreamError", "Usage", "rewrite_completion"]
 
@@ -36,7 +37,7 @@ class _Frame(msgspec.Struct):
     object: str
     created: int
     model: str
-    choices: list[ChunkChoice]
+    choices: list[ChunkChoice] | list[TextChoice]
     usage: Usage | UnsetType | None = UNSET
     service_tier: Text = UNSET
     system_fingerprint: Text = UNSET
@@ -67,7 +68,7 @@ def rewrite_completion(
 
 
 class ChunkRewriter:
-    """Rewrites one stream, chunk by chunk.
+    """Rewrites one stream of chat, or of text, chunk by chunk.
 
     ``usage`` is what the upstream last reported. A gateway that has to estimate it may set it before ``finish``, so
     that a caller who asked for usage gets some.
@@ -75,14 +76,16 @@ class ChunkRewriter:
 
     __slots__ = ("_frame", "_include_usage", "_open", "_usage_sent", "completion_chars", "finish_reasons", "usage")
 
-    def __init__(self, *, id: str, created: int, model: str, include_usage: bool) -> None:
+    def __init__(
+        self, *, id: str, created: int, model: str, include_usage: bool, object: str = "chat.completion.chunk"
+    ) -> None:
         self.usage: Usage | None = None
         self.finish_reasons: dict[int, str] = {}  # by index of choice
         self.completion_chars = 0  # what the model has written, for estimating where usage is never reported
         self._open: set[int] = set()  # choices that have begun and not finished
         self._include_usage = include_usage
         self._usage_sent = False
-        self._frame = _Frame(id, "chat.completion.chunk", created, model, [])
+        self._frame = _Frame(id, object, created, model, [])
         if include_usage:
             self._frame.usage = None  # null on every chunk but the last, as OpenAI prints it
 
@@ -95,7 +98,7 @@ class ChunkRewriter:
         """Whether each choice that has begun has its finish_reason."""
         return bool(self.finish_reasons) and not self._open
 
-    def rewrite(self, chunk: Chunk) -> bytes | None:
+    def rewrite(self, chunk: Chunk | TextChunk) -> bytes | None:
         """One of the upstream's chunks as a whole frame, or None where the caller is to get nothing."""
         choices = chunk.choices or []
         if chunk.usage is not None:
@@ -131,10 +134,9 @@ class ChunkRewriter:
         )
         return b"data: %b\n\n" % _encode(last)
 
-    def _note(self, choice: ChunkChoice) -> None:
+    def _note(self, choice: ChunkChoice | TextChoice) -> None:
         index = choice.index or 0
-        if choice.delta is not None:
-            self.completion_chars += answers.length(choice.delta)
+        self.completion_chars += choice.length()
         if choice.finish_reason is not None:
             self.finish_reasons[index] = choice.finish_reason
             self._open.discard(index)

@@ -13,12 +13,11 @@ from typing import Final, TypeVar
 from billing.events import Attempt
 from helixflow.lib import errors
 from inference.answers import BadAnswer
-from inference.assembly import Assembler
-from inference.calls import Call, StreamReader
+from inference.calls import Assembler, Call, Reader
 from inference.catalogue import Deployment
 from inference.failures import BUSY, FAILURES, UNAVAILABLE, as_helix_error, clean, describe
 from inference.health import Trial
-from inference.providers.adapter import Blame, Unsupported
+from inference.providers.adapter import Blame, Operation, Unsupported
 from inference.routing import Route
 from inference.upstream import Response, UpstreamDisconnected, UpstreamError
 
@@ -29,6 +28,8 @@ QUICKLY_READ: Final = 512 * 1024  # more is read in a thread: vectors by the tho
 MAX_ERROR_BODY: Final = 64 * 1024
 LINGER_S: Final = 0.2
 RETRY_WITHIN_S: Final = 300.0  # then another deployment is no help any more, and the note would outlive its time
+# What servers say where a model that chats can't do the rest. No reason to cut it off from chat.
+NOT_DONE: Final = frozenset({403, 404, 405, 501})
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 REPEATED: Final = "connection lost, sent again"  # by which an upstream may have seen the request twice
 
@@ -194,7 +195,7 @@ async def _complete_at(call: Call, deployment: Deployment, trial: Trial) -> byte
     return call.read(deployment, answer)
 
 
-async def _assemble(response: Response, reader: StreamReader, assembler: Assembler, trial: Trial) -> Assembler:
+async def _assemble(response: Response, reader: Reader, assembler: Assembler, trial: Trial) -> Assembler:
     size = 0
     while True:
         data = await response.chunks()
@@ -241,14 +242,16 @@ async def _post(call: Call, deployment: Deployment, trial: Trial, *, stream: boo
     if response.status == 200:
         return response
     try:
-        await _refuse(deployment, response, trial)
+        await _refuse(call, deployment, response, trial)
     finally:
         response.close()
     raise AssertionError("unreachable")
 
 
-async def _refuse(deployment: Deployment, response: Response, trial: Trial) -> None:
+async def _refuse(call: Call, deployment: Deployment, response: Response, trial: Trial) -> None:
     """Raises what an answer other than 200 means."""
+    if call.operation is not Operation.CHAT and response.status in NOT_DONE:
+        raise Unsupported("model", f"This model does not do {call.operation}.")
     adapter = deployment.adapter
     try:
         body = await response.read(MAX_ERROR_BODY)

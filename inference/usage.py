@@ -3,7 +3,7 @@
 A token is taken for four bytes of text, which fits English and is the usual rule of thumb.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from billing.events import Tokens
 from inference.answers import Usage
 from inference.schemas import ChatRequest
+from inference.text_schemas import CompletionRequest, EmbeddingRequest
 
 BYTES_PER_TOKEN: Final = 4
 TOKENS_PER_MESSAGE: Final = 4  # role and separators
@@ -47,9 +48,32 @@ def _part(said: Any, whole: int) -> int:
 def estimate(request: ChatRequest, completion_chars: int) -> Usage:
     messages = msgspec.to_builtins(request.messages)
     size = sum(len(text.encode()) for text in _texts(messages))
-    prompt = len(messages) * TOKENS_PER_MESSAGE + -(-size // BYTES_PER_TOKEN)
-    completion = -(-completion_chars // BYTES_PER_TOKEN)
+    prompt = len(messages) * TOKENS_PER_MESSAGE + _tokens_of(size)
+    completion = _tokens_of(completion_chars)
     return Usage(prompt, completion, prompt + completion)
+
+
+def estimate_completion(request: CompletionRequest, completion_chars: int) -> Usage:
+    prompt = _tokens_in(request.prompt)
+    repeated = prompt * (request.n or 1) if request.echo else 0
+    completion = max(0, _tokens_of(completion_chars) - repeated)
+    return Usage(prompt, completion, prompt + completion)
+
+
+def estimate_embedding(request: EmbeddingRequest) -> Usage:
+    prompt = _tokens_in(request.input)
+    return Usage(prompt, 0, prompt)
+
+
+def _tokens_of(size: int) -> int:
+    return -(-size // BYTES_PER_TOKEN)
+
+
+def _tokens_in(inputs: int | str | Sequence[int | str | Sequence[int]]) -> int:
+    """Of all texts in there. Tokens count themselves."""
+    if isinstance(inputs, int):
+        return 1
+    return _tokens_of(len(inputs.encode())) if isinstance(inputs, str) else sum(map(_tokens_in, inputs))
 
 
 def _texts(value: Any) -> Iterator[str]:

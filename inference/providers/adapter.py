@@ -15,7 +15,10 @@ from typing import Any, ClassVar, Final, Protocol
 import msgspec
 
 from inference.answers import Answer, Chunk
+from inference.embeddings import Embeddings
 from inference.schemas import ChatRequest
+from inference.text_answers import TextChunk
+from inference.text_schemas import CompletionRequest, EmbeddingRequest
 from inference.upstream import Origin
 
 
@@ -91,6 +94,16 @@ class StreamReader(Protocol):
         """The connection has ended: what was still unfinished."""
 
 
+class TextReader(Protocol):
+    """The same for text completions."""
+
+    done: bool
+
+    def feed(self, data: bytes) -> Iterator[TextChunk]: ...
+
+    def finish(self) -> Iterator[TextChunk]: ...
+
+
 class Adapter:
     """Base of all kinds. Raises ValueError from its constructor for settings that can't work, without their secrets."""
 
@@ -114,6 +127,23 @@ class Adapter:
         raise NotImplementedError
 
     def stream(self, request: ChatRequest) -> StreamReader:
+        raise NotImplementedError
+
+    # The same three for text completions, and what embeddings need of them: for kinds with these ``operations``.
+
+    async def completion_wire(self, request: CompletionRequest, *, upstream_model: str, stream: bool) -> Wire:
+        raise NotImplementedError
+
+    def read_completion(self, request: CompletionRequest, body: bytes) -> TextChunk:
+        raise NotImplementedError
+
+    def completion_stream(self, request: CompletionRequest) -> TextReader:
+        raise NotImplementedError
+
+    async def embedding_wire(self, request: EmbeddingRequest, *, upstream_model: str) -> Wire:
+        raise NotImplementedError
+
+    def read_embeddings(self, request: EmbeddingRequest, body: bytes) -> Embeddings:
         raise NotImplementedError
 
     def refusal(self, status: int, retry_after: bytes | None, body: bytes) -> Refusal:

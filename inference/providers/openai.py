@@ -3,25 +3,42 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 import msgspec
 
-from inference import answers, schemas, sse
+from inference import answers, embeddings, schemas, sse, text_answers, text_schemas
 from inference.answers import Answer, BadAnswer, Chunk
+from inference.embeddings import Embeddings
 from inference.providers import dialect
-from inference.providers.adapter import Account, Adapter, Blame, Listing, Refusal, StreamReader, Wire
+from inference.providers.adapter import (
+    Account,
+    Adapter,
+    Blame,
+    Listing,
+    Operation,
+    Refusal,
+    StreamReader,
+    TextReader,
+    Wire,
+)
 from inference.providers.presets import PRESETS
 from inference.schemas import ChatRequest
+from inference.text_answers import TextChunk
+from inference.text_schemas import CompletionRequest, EmbeddingRequest
 from inference.upstream import header_lines
 
 DONE: Final = b"[DONE]"
 EMPTY_ACCOUNT_PAUSE_S: Final = 300.0  # somebody has to pay first
+TOO_LONG_FOR_A_BATCH: Final = "is too large to process"  # llama.cpp's 500 for an input of too many tokens
+
+C = TypeVar("C")
 
 
 class CompatibleAdapter(Adapter):
     """A server that speaks as OpenAI does, give or take what its preset says (``presets``)."""
 
+    operations = frozenset(Operation)
     limit: ClassVar[Literal["max_tokens", "max_completion_tokens"] | None] = None
 
     def __init__(self, account: Account) -> None:
@@ -55,9 +72,28 @@ class CompatibleAdapter(Adapter):
     def stream(self, request: ChatRequest) -> StreamReader:
         return ChunkReader(self._read_chunk)
 
+    async def completion_wire(self, request: CompletionRequest, *, upstream_model: str, stream: bool) -> Wire:
+        body = text_schemas.encode_completion_request(request, upstream_model=upstream_model, stream=stream)
+        return Wire(self.path("/completions", upstream_model), self.headers, body)
+
+    def read_completion(self, request: CompletionRequest, body: bytes) -> TextChunk:
+        return text_answers.read_completion(body)
+
+    def completion_stream(self, request: CompletionRequest) -> TextReader:
+        return ChunkReader(text_answers.ChunkReading().read)
+
+    async def embedding_wire(self, request: EmbeddingRequest, *, upstream_model: str) -> Wire:
+        body = text_schemas.encode_embedding_request(request, upstream_model=upstream_model)
+        return Wire(self.path("/embeddings", upstream_model), self.headers, body)
+
+    def read_embeddings(self, request: EmbeddingRequest, body: bytes) -> Embeddings:
+        return embeddings.read(body)
+
     def refusal(self, status: int, retry_after: bytes | None, body: bytes) -> Refusal:
         refusal = super().refusal(status, retry_after, body)
         code = _code(body)
+        if status == 500 and TOO_LONG_FOR_A_BATCH in refusal.message:
+            return replace(refusal, blame=Blame.CALLER)
         if status == 402 or (status == 429 and code == "insufficient_quota"):  # our account with them is empty
             return Refusal(Blame.PROVIDER, refusal.message, refusal.retry_after_s or EMPTY_ACCOUNT_PAUSE_S)
         if status == 413 and code == "rate_limit_exceeded":  # Groq, of a request that alone is over a minute's tokens
@@ -106,23 +142,23 @@ class OpenAIAdapter(CompatibleAdapter):
         return super()._body(dialect.without_reasoning(request), upstream_model, stream)
 
 
-class ChunkReader:
+class ChunkReader(Generic[C]):
     """Server-sent events that are chunks already, until [DONE]."""
 
     __slots__ = ("_decoder", "_read_chunk", "done")
 
-    def __init__(self, read_chunk: Callable[[bytes], Chunk] = answers.read_chunk) -> None:
+    def __init__(self, read_chunk: Callable[[bytes], C]) -> None:
         self.done = False
         self._decoder = sse.Decoder()
         self._read_chunk = read_chunk
 
-    def feed(self, data: bytes) -> Iterator[Chunk]:
+    def feed(self, data: bytes) -> Iterator[C]:
         return self._read(self._decoder.feed(data))
 
-    def finish(self) -> Iterator[Chunk]:
+    def finish(self) -> Iterator[C]:
         return self._read(self._decoder.finish())
 
-    def _read(self, events: list[bytes]) -> Iterator[Chunk]:
+    def _read(self, events: list[bytes]) -> Iterator[C]:
         for event in events:
             if event == DONE:
                 self.done = True
