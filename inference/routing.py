@@ -1,23 +1,18 @@
-"""Which deployment to try next. Pure decision code."""
+"""Which deployment to try next. Pure decision code.
 
-import random
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from typing import Protocol, TypeVar
+Nothing is decided ahead: each ``next`` chooses by the health of that moment, which hundreds of other requests may have
+changed since the last. docs/routing.md tells the whole of it.
+"""
 
-from inference.catalogue import Deployment, Model
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from inference.health import Board, Trial
 from inference.providers.adapter import Operation
 
-
-class Choice(Protocol):
-    @property
-    def priority(self) -> int: ...
-    @property
-    def weight(self) -> int: ...
-
-
-C = TypeVar("C", bound=Choice)
+if TYPE_CHECKING:  # it reads PostgreSQL
+    from inference.catalogue import Deployment, Model
 
 
 class Route:
@@ -26,46 +21,97 @@ class Route:
     ``model`` is the one whose deployment was handed out last.
     """
 
-    def __init__(self, models: Sequence[Model], operation: Operation, board: Board, *, stream: bool) -> None:
+    __slots__ = ("_board", "_budget", "_models", "_operation", "_retrying", "_stream", "_trial", "_tried", "model")
+
+    def __init__(self, models: "Sequence[Model]", operation: Operation, board: Board, *, stream: bool) -> None:
         self.model = models[0]
+        self._models = models
+        self._operation = operation
         self._board = board
         self._stream = stream
-        self._left = iter(
-            [
-                (model, deployment)
-                for model in models
-                for deployment in order(each for each in model.deployments if operation in each.adapter.operations)
-            ]
-        )
+        self._budget = board.budget(self.model.name)
+        self._tried: list[Deployment] = []
+        self._trial: Trial | None = None
+        self._retrying = False
 
-    def next(self) -> Deployment | None:
+    def next(self) -> "Deployment | None":
         """The deployment to try now; None when there is none left, or retries have used up their budget."""
-        found = next(self._left, None)
-        if found is None:
-            return None
-        self.model, deployment = found
-        return deployment
+        if self._trial is not None and self._trial.blamed:
+            self._retrying = True
+        for model in self._models:
+            found = self._choose(model)
+            if found is not None:
+                if self._retrying and not self._budget.take():
+                    return None
+                self.model = model
+                return found
+        return None
 
-    def begin(self, deployment: Deployment) -> Trial:
-        return self._board.begin(deployment.id, stream=self._stream or deployment.stream_always)
+    def begin(self, deployment: "Deployment") -> Trial:
+        """Whole answers are timed to their end even where a deployment makes them out of a stream: each model's
+        deployments are compared by the same measure."""
+        self._tried.append(deployment)
+        board = self._board
+        standing = board.standings.get(deployment.id) or board.standing(deployment.id, self.model.name, deployment.name)
+        self._trial = Trial(standing, self._budget, board.clock, stream=self._stream, retry=self._retrying)
+        return self._trial
 
     @property
     def retry_after_s(self) -> int:
         """Whole seconds until a deployment may be tried again, if all are cut off."""
-        return 1
+        now = self._board.clock()
+        waits = [
+            standing.breaker.wait_s(now)
+            for model in self._models
+            for deployment in model.deployments
+            if self._operation in deployment.adapter.operations
+            and (standing := self._board.standings.get(deployment.id)) is not None
+        ]
+        return max(1, math.ceil(min(waits, default=0.0)))
 
+    def _choose(self, model: "Model") -> "Deployment | None":
+        """One of the model's best priority that may be asked: its healthy ones first if this is a retry already, as
+        nobody need be the one who tries out two."""
+        candidates: list[Deployment] = []
+        for deployment in model.deployments:
+            if (
+                (not candidates or deployment.priority <= candidates[0].priority)
+                and self._operation in deployment.adapter.operations
+                and deployment not in self._tried
+                and self._may_be_asked(deployment)
+            ):
+                if candidates and deployment.priority < candidates[0].priority:
+                    candidates.clear()
+                candidates.append(deployment)
+        if self._retrying and len(candidates) > 1:
+            candidates = [each for each in candidates if self._is_well(each)] or candidates
+        if len(candidates) <= 1:
+            return candidates[0] if candidates else None
+        return self._fastest(candidates) if model.least_latency else self._by_weight(candidates)
 
-def order(deployments: Iterable[C], rng: random.Random | None = None) -> list[C]:
-    """Lowest priority number first; within one priority a weighted shuffle, so that the first gets its share.
+    def _may_be_asked(self, deployment: "Deployment") -> bool:
+        standing = self._board.standings.get(deployment.id)
+        return standing is None or standing.breaker.cut_off is None or standing.breaker.allows(self._board.clock())
 
-    Each draws u**(1/weight) and the largest goes first: a weighted sample without replacement
-    (Efraimidis and Spirakis, 2006).
-    """
-    choices = list(deployments)
-    if len(choices) == 1:
-        return choices
-    draw = (rng or random).random
-    ordered: list[C] = []
-    for _, group in groupby(sorted(choices, key=lambda choice: choice.priority), key=lambda choice: choice.priority):
-        ordered += sorted(group, key=lambda choice: draw() ** (1 / max(choice.weight, 1)), reverse=True)
-    return ordered
+    def _is_well(self, deployment: "Deployment") -> bool:
+        standing = self._board.standings.get(deployment.id)
+        return standing is None or standing.breaker.cut_off is None
+
+    def _by_weight(self, candidates: "list[Deployment]") -> "Deployment":
+        drawn = self._board.draw() * sum(each.weight for each in candidates)
+        for each in candidates:
+            drawn -= each.weight
+            if drawn < 0:
+                return each
+        return candidates[-1]
+
+    def _fastest(self, candidates: "list[Deployment]") -> "Deployment":
+        """The exact minimum: groups are small, and everything it takes is in this process."""
+        now = self._board.clock()
+        return min(candidates, key=lambda each: (self._cost(each, now), self._board.draw()))
+
+    def _cost(self, deployment: "Deployment", now: float) -> float:
+        standing = self._board.standings.get(deployment.id)
+        if standing is None:
+            return 0.0
+        return (standing.streamed if self._stream else standing.whole).cost(now)

@@ -4,7 +4,8 @@ Counting is plain dictionaries: about a microsecond for a whole request, half of
 prometheus_client's multi-process mode. ``fold`` writes them to this process's file, once a second or so. The file is
 of our own making too: prometheus_client maps its files into memory, and a full disk then ends the process (SIGBUS).
 
-``observe`` and ``in_flight`` are for the event loop's thread alone; the rest may be called from any.
+``observe``, ``in_flight``, ``upstream`` and ``retries`` are for the event loop's thread alone; the rest may be called
+from any.
 """
 
 import logging
@@ -55,6 +56,34 @@ class Gauges(msgspec.Struct):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
+class Upstream(msgspec.Struct):
+    """Attempts at one deployment by how they ended, and how long it took to answer. ``cut_off``: 1 while it is."""
+
+    answered: int = 0
+    failed: int = 0
+    limited: int = 0
+    left: int = 0
+    latency: Histogram = msgspec.field(default_factory=Histogram)
+    cut_off: int = 0
+
+    def merge(self, other: "Upstream") -> None:
+        self.answered += other.answered
+        self.failed += other.failed
+        self.limited += other.limited
+        self.left += other.left
+        self.latency.merge(other.latency)
+        self.cut_off = max(self.cut_off, other.cut_off)
+
+
+class Retries(msgspec.Struct):
+    made: int = 0
+    refused: int = 0
+
+    def merge(self, other: "Retries") -> None:
+        self.made += other.made
+        self.refused += other.refused
+
+
 class Counts(msgspec.Struct):
     """Everything that one process has counted, and the whole content of its file."""
 
@@ -63,6 +92,8 @@ class Counts(msgspec.Struct):
     first_tokens: dict[str, Histogram] = {}  # model
     tokens: dict[tuple[str, str], int] = {}  # model, class
     refusals: dict[str, int] = {}  # reason
+    upstreams: dict[tuple[str, str], Upstream] = {}  # model, deployment
+    retries: dict[str, Retries] = {}  # model
     gauges: Gauges = msgspec.field(default_factory=Gauges)
 
     def merge(self, other: "Counts") -> None:
@@ -71,6 +102,10 @@ class Counts(msgspec.Struct):
         _add_up(self.refusals, other.refusals)
         _merge(self.durations, other.durations)
         _merge(self.first_tokens, other.first_tokens)
+        for names, upstream in other.upstreams.items():
+            self.upstreams.setdefault(names, Upstream()).merge(upstream)
+        for model, retries in other.retries.items():
+            self.retries.setdefault(model, Retries()).merge(retries)
         self.gauges.merge(other.gauges)
 
 
@@ -161,6 +196,21 @@ def in_flight(delta: int) -> None:
     _process.counts.gauges.in_flight += delta
 
 
+def upstream(model: str, deployment: str) -> Upstream:
+    """To be counted in directly, on the event loop. Names are those of the catalogue."""
+    upstreams = _process.counts.upstreams
+    names = (model, deployment)
+    if names not in upstreams and len(upstreams) >= MAX_NAMES:
+        names = (OTHER, OTHER)
+    return upstreams.setdefault(names, Upstream())
+
+
+def retries(model: str) -> Retries:
+    """The same for the retries of a model's requests."""
+    found = _process.counts.retries
+    return found.setdefault(model if model in found or len(found) < MAX_NAMES else OTHER, Retries())
+
+
 def set_gauges(
     *, settle_queue: int | None = None, spool_bytes: int | None = None, breaker_open: bool | None = None
 ) -> None:
@@ -203,6 +253,8 @@ def share(file: Path) -> None:
     """
     before = _load(file)
     before.gauges = Gauges()
+    for upstream in before.upstreams.values():
+        upstream.cut_off = 0
     with _process.writing:
         _process.counts.merge(before)
         _process.file = file
