@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 site = static.StaticFiles(bodies.limited(threads.ThreadedDjango(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
 routes: dict[str, Any] = {
     r"^v1/chat/completions/?$": gateway.chat_completions,
+    r"^v1/completions/?$": gateway.completions,
+    r"^v1/embeddings/?$": gateway.embeddings,
     r"^(v1/)?health/?$": health.health,
     r"^livez$": health.livez,
     r"^readyz$": health.readyz,

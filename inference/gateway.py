@@ -1,4 +1,4 @@
-"""The data plane: ``POST /v1/chat/completions`` as plain ASGI. No Django request, no middleware, no SQL when warm.
+"""The data plane as plain ASGI: chat, completions, embeddings. No Django request, no middleware, no SQL when warm.
 
 Here is what the requests of one process share; ``inference.exchange`` is the path of one of them.
 """
@@ -17,8 +17,9 @@ from accounts import api_keys
 from billing.admission import limits
 from billing.settling.settle import Settler
 from helixflow.lib import metrics
-from inference import calls, catalogue
+from inference import calls, catalogue, health
 from inference.exchange import Exchange
+from inference.health_sync import HealthSync
 from inference.keeping.idempotency import Claims
 from inference.responder import Receive, Scope, Send
 from inference.upstream import UpstreamClient
@@ -52,6 +53,7 @@ class Gateway:
             asyncio.create_task(self._fold_metrics()),
             asyncio.create_task(self._every(catalogue.CHECK_EVERY_S, catalogue.refresh_in_thread)),
             asyncio.create_task(self._every(RECORD_USE_EVERY_S, self._record_uses)),
+            asyncio.create_task(HealthSync(health.board).run()),
         ]
 
     async def shutdown(self) -> None:
@@ -69,6 +71,12 @@ class Gateway:
 
     async def chat_completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._answer(calls.ChatCall, scope, receive, send)
+
+    async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(calls.CompletionCall, scope, receive, send)
+
+    async def embeddings(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(calls.EmbeddingCall, scope, receive, send)
 
     async def _answer(self, kind: type[calls.Call], scope: Scope, receive: Receive, send: Send) -> None:
         if self.client is None:
@@ -121,5 +129,7 @@ class Gateway:
 
 gateway = Gateway()
 chat_completions = gateway.chat_completions
+completions = gateway.completions
+embeddings = gateway.embeddings
 startup = gateway.startup
 shutdown = gateway.shutdown
