@@ -7,6 +7,7 @@ from inference.models import ProviderKind
 from inference.providers.adapter import Account, Adapter
 from inference.providers.anthropic import AnthropicAdapter
 from inference.providers.azure import AzureAdapter
+from inference.providers.bedrock import BedrockAdapter
 from inference.providers.gemini import GeminiAdapter
 from inference.providers.openai import CompatibleAdapter, OpenAIAdapter
 from inference.providers.vertex import VertexAdapter
@@ -16,6 +17,7 @@ KINDS: Final[dict[str, type[Adapter]]] = {
     ProviderKind.OPENAI: OpenAIAdapter,
     ProviderKind.AZURE: AzureAdapter,
     ProviderKind.ANTHROPIC: AnthropicAdapter,
+    ProviderKind.BEDROCK: BedrockAdapter,
     ProviderKind.GEMINI: GeminiAdapter,
     ProviderKind.VERTEX: VertexAdapter,
 }
