@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -167,6 +168,7 @@ def test_the_models_are_listed_as_they_are_asked_for(cloud):
     async def listed(made: BedrockAdapter) -> list[str]:
         client = UpstreamClient()
         listing = await made.listing()
+        assert listing is not None
         response = await client.get(listing.origin, listing.path, listing.headers, Deadlines())
         body = await response.read(99999)
         await client.close()
@@ -179,6 +181,7 @@ def test_the_models_are_listed_as_they_are_asked_for(cloud):
 
 def test_the_list_is_had_from_the_control_plane():
     listing = asyncio.run(BedrockAdapter(account()).listing())
+    assert listing is not None
     assert listing.origin.host == f"bedrock.{REGION}.amazonaws.com"
 
 
@@ -261,8 +264,8 @@ def test_a_stream(client, cloud, settled):
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_loop_with_a_tool(client, streamed):
-    messages = [{"role": "user", "content": "How is the weather?"}]
-    options = {"model": MODEL, "tools": [WEATHER]}
+    messages: Any = [{"role": "user", "content": "How is the weather?"}]
+    options: Any = {"model": MODEL, "tools": [WEATHER]}
     if streamed:
         with client.chat.completions.stream(messages=messages, **options) as stream:
             choice = stream.get_final_completion().choices[0]

@@ -4,13 +4,14 @@ import json
 import struct
 import zlib
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.answers import BadAnswer, Chunk, UpstreamStreamError
+from inference.answers import BadAnswer, UpstreamStreamError
 from inference.assembly import Assembler
 from inference.providers.bedrock_answers import MAX_CALLS, MAX_MESSAGE, ConverseReader, read_answer
 from tests.fakes import aws, bedrock
@@ -20,22 +21,23 @@ TEXT_STREAM = b"".join(encoded(events()))
 TOOL_STREAM = b"".join(encoded(events("weather")))
 
 
-def read(*parts: bytes, single_call: bool = False) -> tuple[list[Chunk], ConverseReader]:
+def read(*parts: bytes, single_call: bool = False) -> tuple[list[Any], ConverseReader]:
     reader = ConverseReader(single_call=single_call)
     chunks = [chunk for part in parts for chunk in reader.feed(part)]
     return [*chunks, *reader.finish()], reader
 
 
-def assembled(*parts: bytes, single_call: bool = False) -> dict:
+def assembled(*parts: bytes, single_call: bool = False) -> Any:
     assembler = Assembler()
     for chunk in read(*parts, single_call=single_call)[0]:
         assembler.add(chunk)
     return json.loads(assembler.result(id="id", created=1, model="m")[0])
 
 
-def broken(*parts: bytes) -> list[Chunk]:
+def broken(*parts: bytes) -> list[Any]:
     """What came before these bytes stopped making sense."""
-    reader, chunks = ConverseReader(single_call=False), []
+    reader = ConverseReader(single_call=False)
+    chunks: list[Any] = []
     with pytest.raises(BadAnswer):
         chunks.extend(chunk for part in parts for chunk in reader.feed(part))
     return chunks
@@ -45,7 +47,7 @@ def stop(reason: str = "end_turn") -> bytes:
     return aws.event("messageStop", {"stopReason": reason})
 
 
-def block(index: int, start: dict | None = None, *deltas: dict, ends: bool = True) -> bytes:
+def block(index: int, start: dict[str, Any] | None = None, *deltas: dict[str, Any], ends: bool = True) -> bytes:
     made = [aws.event("contentBlockStart", {"contentBlockIndex": index, "start": start})] if start else []
     made += [aws.event("contentBlockDelta", {"contentBlockIndex": index, "delta": delta}) for delta in deltas]
     return b"".join(made) + (aws.event("contentBlockStop", {"contentBlockIndex": index}) if ends else b"")
@@ -60,7 +62,7 @@ def body(**changes) -> bytes:
     return json.dumps(bedrock.converse(**changes), ensure_ascii=False).encode()
 
 
-def whole(data: bytes, *, single_call: bool = False) -> dict:
+def whole(data: bytes, *, single_call: bool = False) -> Any:
     return msgspec.to_builtins(read_answer(data, single_call=single_call))
 
 
@@ -166,7 +168,7 @@ def test_nobody_speaks_before_there_is_something_to_say():
 def test_why_it_stopped(said, reason):
     assert read(stop(said))[0][0].choices[0].finish_reason == reason
     content = b'{"output":{"message":{"role":"assistant","content":[{"text":"Hi"}]}},"stopReason":"%b"}'
-    assert read_answer(content % said.encode(), single_call=False).choices[0].finish_reason == reason
+    assert whole(content % said.encode())["choices"][0]["finish_reason"] == reason
 
 
 @pytest.mark.parametrize("said", ["malformed_tool_use", "malformed_model_output"])
@@ -189,7 +191,7 @@ def test_a_model_that_failed_is_a_failure(said):
 )
 def test_failures_in_a_stream_come_after_what_was_good(failure, told):
     reader = ConverseReader(single_call=False)
-    stream = reader.feed(block(0, None, {"text": "Good"}) + failure)
+    stream: Any = reader.feed(block(0, None, {"text": "Good"}) + failure)
     assert next(stream).choices[0].delta.content == "Good"
     with pytest.raises(UpstreamStreamError) as raised:
         next(stream)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,8 @@ from inference.providers.adapter import Unsupported
 from inference.schemas import parse_chat_request
 from tests.fakes.bedrock import body_problem
 
+Json = dict[str, Any]
+
 CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
 PNG = base64.b64encode(b"\x89PNG").decode()
 PDF = base64.b64encode(b"%PDF-1.7").decode()
@@ -20,33 +23,33 @@ USER = {"role": "user", "content": "Hi"}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"properties": {"city": {}}}}}
 
 
-def said(*parts: dict) -> dict:
+def said(*parts: Json) -> Json:
     return {"role": "user", "content": list(parts)}
 
 
-def text(words: str, **more) -> dict:
+def text(words: str, **more) -> Json:
     return {"type": "text", "text": words} | more
 
 
-def called(*ids: str, arguments: str = '{"city": "Bern"}', **more) -> dict:
+def called(*ids: str, arguments: str = '{"city": "Bern"}', **more) -> Json:
     function = {"name": "weather", "arguments": arguments}
     calls = [{"id": each, "type": "function", "function": function} for each in ids]
     return {"role": "assistant", "tool_calls": calls} | more
 
 
-def result(call_id: str, content: object = "sunny") -> dict:
+def result(call_id: str, content: object = "sunny") -> Json:
     return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
-def encode(*messages: dict, model: str = CLAUDE, **options) -> dict:
+def encode(*messages: Json, model: str = CLAUDE, **options) -> Json:
     """The body for these messages, which the fake finds nothing wrong with."""
     request = parse_chat_request(json.dumps({"model": "m", "messages": messages or [USER]} | options).encode())
-    body = json.loads(bedrock_requests.encode(request, upstream_model=model))
+    body: Json = json.loads(bedrock_requests.encode(request, upstream_model=model))
     assert not body_problem(model, body)
     return body
 
 
-def refused(*messages: dict, **options) -> str:
+def refused(*messages: Json, **options) -> str:
     with pytest.raises(Unsupported) as raised:
         encode(*messages, **options)
     assert "provider does not support" in str(raised.value)
@@ -72,7 +75,14 @@ def test_options_have_their_places():
 
 
 def test_hints_are_left_out():
-    hints = {"user": "u", "seed": 1, "store": True, "metadata": {"a": "b"}, "service_tier": "flex", "verbosity": "low"}
+    hints: Json = {
+        "user": "u",
+        "seed": 1,
+        "store": True,
+        "metadata": {"a": "b"},
+        "service_tier": "flex",
+        "verbosity": "low",
+    }
     assert encode(**hints, n=1, logprobs=False, frequency_penalty=0, parallel_tool_calls=True) == encode()
 
 
@@ -132,7 +142,13 @@ def test_the_assistant_can_not_begin():
 
 
 def test_earlier_answers_come_back_as_they_were_given():
-    answer = {"role": "assistant", "content": None, "refusal": "No.", "reasoning_content": "Why?", "annotations": []}
+    answer: Json = {
+        "role": "assistant",
+        "content": None,
+        "refusal": "No.",
+        "reasoning_content": "Why?",
+        "annotations": [],
+    }
     assert encode(USER, answer, USER)["messages"][1] == {"role": "assistant", "content": [{"text": "No."}]}
 
 
