@@ -1,8 +1,9 @@
 """Answers to keep, and what Redis has of them."""
 
+import asyncio
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from helixflow.lib import redis
@@ -13,6 +14,7 @@ from inference.keeping.kept import KeptAnswer
 ORGANIZATION = uuid.UUID("018f0000-0000-7000-8000-000000000001")
 API_KEY = uuid.UUID("018f0000-0000-7000-8000-000000000002")
 KEPT_AT = time.time()  # of all, so that they are equal
+PATIENCE_S = 20
 SECRET_TEXT = b"The patient has 3 weeks."
 
 
@@ -52,3 +54,23 @@ def booked() -> tuple[int, int]:
     assert sum(held.values()) == total
     assert set(held) == set(client.zrange(due, 0, -1)) == set(client.zrange(turn, 0, -1))
     return len(held), total
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = PATIENCE_S) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def leave_without_a_word(claims: Claims) -> None:
+    """As a killed process does."""
+    if claims._tending is not None:
+        claims._tending.cancel()
+
+
+def forget_leases() -> None:
+    """As time does, or a flush."""
+    client = redis.sync_client()
+    for key, value in stored().items():
+        if value.startswith(b"L"):
+            client.delete(key)

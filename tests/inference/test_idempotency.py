@@ -9,35 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.admission import limits
 from helixflow.lib import errors, redis
 from inference.keeping import idempotency
 from inference.keeping.idempotency import Claims, Lease
 from inference.keeping.kept import MAX_BODY, KeptAnswer
-from tests.inference.kept_answers import API_KEY, ORGANIZATION, SECRET_TEXT, answer, booked, claim, stored
+from tests.inference.kept_answers import API_KEY, ORGANIZATION, PATIENCE_S, SECRET_TEXT, answer, claim, stored, until
 
-PATIENCE_S = 20
 STREAM = answer(b'data: {"id":"chatcmpl-old"}\n\ndata: [DONE]\n\n', content_type="text/event-stream; charset=utf-8")
-
-
-async def until(condition, *, seconds: float = PATIENCE_S) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def leave_without_a_word(claims: Claims) -> None:
-    """As a killed process does."""
-    if claims._tending is not None:
-        claims._tending.cancel()
-
-
-def forget_leases() -> None:
-    """As time does, or a flush."""
-    client = redis.sync_client()
-    for key, value in stored().items():
-        if value.startswith(b"L"):
-            client.delete(key)
 
 
 @pytest.mark.parametrize("kept", [answer(), STREAM], ids=["whole", "stream"])
@@ -192,117 +170,6 @@ def test_answers_are_kept_for_a_day_and_those_of_made_up_keys_for_ten_minutes(ke
     assert seconds - 60 < redis.sync_client().ttl(name) <= seconds
 
 
-def test_a_dead_owners_key_is_somebody_elses_when_its_lease_has_ended():
-    async def run():
-        dead = Claims(lease_s=0.3)
-        await claim(dead)
-        leave_without_a_word(dead)
-        return await claim(Claims())
-
-    assert isinstance(asyncio.run(run()), Lease)
-
-
-def test_a_lease_is_renewed_for_as_long_as_its_owner_lives():
-    async def run():
-        mine = Claims(lease_s=0.6, renew_every_s=0.05)
-        lease = await claim(mine)
-        (name,) = stored()
-        client = redis.sync_client()
-        for _ in range(3):  # each time it had less, and has more again
-            client.pexpire(name, 400)
-            await until(lambda: client.pttl(name) > 400)
-        await lease.finish(answer())
-        await until(mine._tending.done)
-        return await claim(Claims())
-
-    assert asyncio.run(run()) == answer()
-
-
-def test_a_lease_that_redis_forgot_is_set_anew():
-    async def run():
-        mine = Claims(renew_every_s=0.05)
-        lease = await claim(mine)
-        before = stored()
-        redis.sync_client().flushdb()
-        await until(lambda: stored() == before)
-        await lease.finish(answer())
-        return await claim(Claims())
-
-    assert asyncio.run(run()) == answer()
-
-
-def test_an_answer_outlives_a_flush_while_its_request_was_under_way():
-    async def run():
-        lease = await claim(Claims())
-        redis.sync_client().flushdb()
-        await lease.finish(answer())
-        return await claim(Claims())
-
-    assert asyncio.run(run()) == answer()
-
-
-@pytest.mark.parametrize("end", ["finish", "release", "renewal"])
-def test_a_lost_lease_leaves_the_next_owner_alone(end):
-    async def run():
-        paused = Claims(renew_every_s=0.02)
-        late = await claim(paused)
-        leave_without_a_word(paused)
-        forget_leases()
-        other = Claims()
-        lease = await claim(other)
-        before = stored()
-        match end:
-            case "finish":
-                await late.finish(answer(b"late"))
-            case "release":
-                await late.release()
-            case _:
-                await paused._renew()
-        assert stored() == before
-        await lease.finish(answer())
-        return await claim(Claims())
-
-    assert asyncio.run(run()) == answer()
-
-
-def test_the_answer_that_is_there_stays_when_a_late_one_comes():
-    async def run():
-        late = await claim(Claims())
-        forget_leases()
-        await (await claim(Claims())).finish(answer())
-        await late.finish(answer(b"late"))
-        return await claim(Claims())
-
-    assert asyncio.run(run()) == answer()
-
-
-def test_the_first_end_of_a_lease_counts():
-    async def run():
-        claims = Claims()
-        lease = await claim(claims)
-        await lease.finish(answer())
-        await lease.release()
-        await lease.finish(None)
-        return await claim(claims)
-
-    assert asyncio.run(run()) == answer()
-
-
-def test_a_caller_who_is_cancelled_while_it_finishes_has_finished():
-    async def run():
-        claims = Claims()
-        lease = await claim(claims)
-        finishing = asyncio.create_task(lease.finish(answer()))
-        await asyncio.sleep(0)
-        finishing.cancel()
-        await asyncio.wait([finishing])
-        assert finishing.cancelled()
-        await until(lambda: booked()[0] == 1)
-        return await claim(Claims())
-
-    assert asyncio.run(run()) == answer()
-
-
 def test_a_waiter_who_leaves_takes_nobody_along():
     async def run():
         lease = await claim(Claims())
@@ -402,49 +269,3 @@ def test_redis_alone_tells_nothing(settings):
         asyncio.run(claim(Claims(), "tell-nobody"))
     settings.ENCRYPTION_KEYS = ["another-key"]
     assert isinstance(asyncio.run(claim(Claims(), "tell-nobody")), Lease)
-
-
-@pytest.mark.parametrize("how", ["refused", "known to be away"])
-def test_without_redis_made_up_keys_go_on_and_given_ones_are_refused(how, settings):
-    if how == "refused":
-        settings.REDIS_URL = "redis://127.0.0.1:1/0"
-    else:
-        limits.breaker.is_open = True
-        limits.breaker._waits_since = time.monotonic() + 60
-    assert asyncio.run(claim(Claims(), "auto-1")) is None
-    with pytest.raises(errors.ServiceUnavailable, match="can't be honoured") as refused:
-        asyncio.run(claim(Claims()))
-    assert refused.value.retry_after == 2
-
-
-def test_an_answer_that_redis_did_not_take_is_offered_again_and_is_here_meanwhile():
-    async def run():
-        mine = Claims(renew_every_s=0.05)
-        lease = await claim(mine)
-        limits.breaker.is_open = True
-        limits.breaker._waits_since = time.monotonic() + 60
-        await lease.finish(answer())
-        assert await claim(mine) == answer()
-        assert booked()[0] == 0
-        limits.breaker.is_open = False
-        await until(lambda: booked()[0] == 1)
-        await until(mine._tending.done)
-        return await claim(Claims())
-
-    assert asyncio.run(run()) == answer()
-
-
-def test_after_a_while_it_is_not_offered_any_more(monkeypatch):
-    monkeypatch.setattr(idempotency, "TRY_STORING_S", 0.0)
-
-    async def run():
-        mine = Claims()
-        lease = await claim(mine)
-        limits.breaker.is_open = True
-        limits.breaker._waits_since = time.monotonic() + 60
-        await lease.finish(answer())
-        limits.breaker.is_open = False
-        forget_leases()
-        return await claim(mine)
-
-    assert isinstance(asyncio.run(run()), Lease)

@@ -7,7 +7,7 @@
 -- A mark keeps the fingerprint and the expiry of what it marks: a retry is told, not billed again.
 
 local CACHED, ANSWER, MARK = 0, 1, 2
-local RANK = 1e13 -- more than any time in milliseconds
+local RANK = 2e15 -- more than any time in microseconds; twice this and a time are still whole in a double
 local HEAD = 17 -- of what is kept under a key: its state and its fingerprint
 local OVERHEAD = 600 -- bytes that Redis needs for one name, here and there
 local BOOKS_LIFE_S = 90000 -- longer than anything is kept
@@ -15,7 +15,7 @@ local SWEPT = 100 -- a call; each adds one
 
 local clock = redis.call('TIME')
 local now_s = tonumber(clock[1])
-local now_ms = now_s * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local now_us = now_s * 1e6 + tonumber(clock[2])
 
 local function forget(name)
   local size = redis.call('HGET', KEYS[1], name)
@@ -33,7 +33,7 @@ local function keep(name, rank, value, life_ms)
   redis.call('HSET', KEYS[1], name, size)
   redis.call('HINCRBY', KEYS[1], 'total', size)
   redis.call('ZADD', KEYS[2], now_s + math.ceil(life_ms / 1000), name)
-  redis.call('ZADD', KEYS[3], rank * RANK + now_ms, name)
+  redis.call('ZADD', KEYS[3], rank * RANK + now_us, name)
   for book = 1, 3 do redis.call('EXPIRE', KEYS[book], BOOKS_LIFE_S) end
 end
 
