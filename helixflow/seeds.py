@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db import transaction
 
 from billing.seeds import seed_plans
-from inference.seeds import Embedded, seed_catalogue
+from inference.seeds import Access, Embedded, seed_catalogue
 
 
 @transaction.atomic
@@ -14,4 +14,5 @@ def plant() -> None:
     embedded = (
         Embedded(settings.EMBEDDED_MODEL_URL, settings.EMBEDDED_MODEL_KEY) if settings.EMBEDDED_MODEL_URL else None
     )
-    seed_catalogue(embedded=embedded, openai_api_key=settings.OPENAI_API_KEY)
+    accesses = {name: Access(**access) for name, access in settings.PROVIDERS.items()}
+    seed_catalogue(embedded=embedded, accesses=accesses)

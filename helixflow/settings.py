@@ -68,7 +68,31 @@ DATABASE_URL = DATABASE_URL or "postgresql://helixflow@127.0.0.1:1/helixflow"
 REDIS_URL = REDIS_URL or "redis://127.0.0.1:1/0"
 EMBEDDED_MODEL_URL = _embedded.get("EMBEDDED_MODEL_URL", "")
 EMBEDDED_MODEL_KEY = _embedded.get("EMBEDDED_MODEL_KEY", "")
-OPENAI_API_KEY = env.text("OPENAI_API_KEY")
+# What seeding connects, by the names of inference.seed_models.
+PROVIDERS = {
+    "openai": {"key": env.text("OPENAI_API_KEY")},
+    "anthropic": {"key": env.text("ANTHROPIC_API_KEY")},
+    "gemini": {"key": env.text("GEMINI_API_KEY")},
+    "mistral": {"key": env.text("MISTRAL_API_KEY")},
+    "deepseek": {"key": env.text("DEEPSEEK_API_KEY")},
+    "xai": {"key": env.text("XAI_API_KEY")},
+    "groq": {"key": env.text("GROQ_API_KEY")},
+    "together": {"key": env.text("TOGETHER_API_KEY")},
+    "cerebras": {"key": env.text("CEREBRAS_API_KEY")},
+    "fireworks": {"key": env.text("FIREWORKS_API_KEY")},
+    "openrouter": {"key": env.text("OPENROUTER_API_KEY")},
+}
+if _endpoint := env.text("AZURE_OPENAI_ENDPOINT"):
+    PROVIDERS["azure"] = {"key": env.text("AZURE_OPENAI_API_KEY"), "base_url": _endpoint}
+# Many machines have AWS's variables for reasons of their own, so they count only where this one asks for Bedrock.
+if _region := env.text("HELIXFLOW_BEDROCK_REGION"):
+    _pair = [env.text("AWS_ACCESS_KEY_ID"), env.text("AWS_SECRET_ACCESS_KEY"), env.text("AWS_SESSION_TOKEN")]
+    _credential = env.text("AWS_BEARER_TOKEN_BEDROCK") or ":".join(filter(None, _pair))
+    if not (env.text("AWS_BEARER_TOKEN_BEDROCK") or all(_pair[:2])):
+        raise ImproperlyConfigured(
+            "HELIXFLOW_BEDROCK_REGION needs AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
+    PROVIDERS["bedrock"] = {"key": _credential, "region": _region}
 KEPT_ANSWERS_MB = env.integer("HELIXFLOW_KEPT_ANSWERS_MB", 64, least=4, most=65_536)
 REDIS_BUDGET_S = env.integer("HELIXFLOW_REDIS_BUDGET_MS", 50, least=1, most=60_000) / 1000
 CACHE_URL = env.text("CACHE_URL", REDIS_URL)
