@@ -1,7 +1,7 @@
 """Anthropic's answers, whole and streamed, as the chat completions and chunks that OpenAI would have made of them."""
 
 from collections.abc import Iterator
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -22,6 +22,8 @@ from inference.answers import (
 )
 
 MAX_CALLS: Final = 128
+
+_encode: Final = msgspec.json.Encoder().encode
 
 _FINISH_REASONS: Final = {
     "end_turn": "stop",
@@ -77,11 +79,11 @@ class _Block(msgspec.Struct):
     thinking: str = ""
     id: str = ""
     name: str = ""
-    input: msgspec.Raw = msgspec.Raw(b"")
+    input: Any = None
 
     def arguments(self) -> str:
         """As OpenAI has them: JSON in a string."""
-        return bytes(msgspec.json.format(self.input, indent=-1)).decode() if self.input else "{}"
+        return _encode(self.input).decode() if self.input else "{}"
 
 
 class _Message(msgspec.Struct):

@@ -143,10 +143,7 @@ def answer(body: dict[str, Any]) -> dict[str, Any]:
         offered = [tool for tool in body["tools"] if choice.get("name") in {None, tool["name"]}]
         if choice.get("disable_parallel_tool_use"):
             offered = offered[:1]
-        calls = [
-            tool_use(tool["name"], ARGUMENTS if tool["input_schema"].get("properties") else {}, number=number)
-            for number, tool in enumerate(offered)
-        ]
+        calls = [tool_use(tool["name"], _arguments(tool), number=number) for number, tool in enumerate(offered)]
         return message(*thoughts, text("Let me look."), *calls, stop_reason="tool_use")
     if (form := (body.get("output_config") or {}).get("format")) is not None:
         return message(*thoughts, text(json.dumps(instance(form["schema"]))))
@@ -157,6 +154,12 @@ def answer(body: dict[str, Any]) -> dict[str, Any]:
     if body["max_tokens"] < OUTPUT_TOKENS:
         return message(text(TOKENS[0]), stop_reason="max_tokens")
     return message(*thoughts, text(said))
+
+
+def _arguments(tool: dict[str, Any]) -> Any:
+    if tool.get("strict"):
+        return instance(tool["input_schema"])
+    return ARGUMENTS if tool["input_schema"].get("properties") else {}
 
 
 def instance(schema: dict[str, Any]) -> Any:
