@@ -1,6 +1,11 @@
-"""What the fake upstream says when it behaves: completions and frames of streams, with a vendor's extras in them."""
+"""What the fake upstream says when it behaves: completions, embeddings and frames of streams, with a vendor's extras.
 
+Which it is shows in the body: chat has messages, a text completion its prompt and an embedding its input.
+"""
+
+import base64
 import json
+import struct
 from typing import Any
 
 TOKENS = ["Hello", "!", " How", " can", " I", " help", " you", " today", "? 🌍 Grüße\u2028"]
@@ -18,6 +23,11 @@ ARGUMENTS = ['{"city"', ': "Zürich"}']
 
 
 def completion(body: dict[str, Any]) -> dict[str, Any]:
+    if "input" in body:
+        return _embeddings(body)
+    if "prompt" in body:
+        choices = [_text_choice(index, TEXT, finish_reason="stop") for index in _text_indexes(body)]
+        return _text(*choices) | {"usage": USAGE}
     return {
         "id": UPSTREAM_ID,
         "object": "chat.completion",
@@ -32,6 +42,8 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
 
 def frames(body: dict[str, Any]) -> list[bytes]:
     """The frames of a stream, ``[DONE]`` included; the usage chunk only if it was asked for."""
+    if "prompt" in body:
+        return _frames(body, _text_chunks(body), _text())
     choices = range(body.get("n") or 1)
     chunks = [_chunk(_delta(index, {"role": "assistant", "content": ""})) for index in choices]
     if body.get("tools"):
@@ -43,8 +55,21 @@ def frames(body: dict[str, Any]) -> list[bytes]:
     chunks += [_chunk(_delta(index, delta)) for delta in deltas for index in choices]
     reason = "tool_calls" if body.get("tools") else "stop"
     chunks += [_chunk(_delta(index, {}, finish_reason=reason)) for index in choices]
+    return _frames(body, chunks, _chunk())
+
+
+def vector(index: int, dimensions: int | None = None) -> list[float]:
+    """Of the input with this index. All are floats that 32 bits can hold."""
+    return [index + 0.5, -0.25, 1.0, 0.125][: dimensions or 4]
+
+
+def packed(floats: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(floats)}f", *floats)).decode()
+
+
+def _frames(body: dict[str, Any], chunks: list[dict[str, Any]], last: dict[str, Any]) -> list[bytes]:
     if (body.get("stream_options") or {}).get("include_usage"):
-        chunks.append(_chunk() | {"usage": USAGE})
+        chunks.append(last | {"usage": USAGE})
     lines = [json.dumps(chunk, ensure_ascii=False).encode() for chunk in chunks]
     return [b"data: %b\n\n" % line for line in [*lines, b"[DONE]"]]
 
@@ -78,3 +103,40 @@ def _delta(index: int, delta: dict[str, Any], *, finish_reason: str | None = Non
 def _tool(body: dict[str, Any]) -> str:
     name: str = body["tools"][0]["function"]["name"]
     return name
+
+
+def _count(inputs: Any) -> int:
+    return 1 if isinstance(inputs, str) or isinstance(inputs[0], int) else len(inputs)
+
+
+def _text_indexes(body: dict[str, Any]) -> range:
+    return range(_count(body["prompt"]) * (body.get("n") or 1))
+
+
+def _text(*choices: dict[str, Any]) -> dict[str, Any]:
+    return _chunk(*choices) | {"id": "cmpl-upstream-secret", "object": "text_completion"}
+
+
+def _text_choice(index: int, text: str, *, finish_reason: str | None = None) -> dict[str, Any]:
+    return {"text": text, "index": index, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _text_chunks(body: dict[str, Any]) -> list[dict[str, Any]]:
+    indexes = _text_indexes(body)
+    chunks = [_text(_text_choice(index, token)) for token in TOKENS for index in indexes]
+    return chunks + [_text(_text_choice(index, "", finish_reason="stop")) for index in indexes]
+
+
+def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    vectors = [vector(index, body.get("dimensions")) for index in range(_count(body["input"]))]
+    packs = body.get("encoding_format") == "base64"
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": packed(floats) if packs else floats, **VENDOR_FIELDS}
+            for index, floats in enumerate(vectors)
+        ],
+        "model": UPSTREAM_MODEL,
+        "usage": {"prompt_tokens": 9, "total_tokens": 9},
+        **VENDOR_FIELDS,
+    }

@@ -21,6 +21,8 @@ from typing import Self
 
 from tests.fakes.behaviours import BEHAVIOURS, Behaviour, Call, Received, normal, not_found
 
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+
 
 class Upstream:
     """``requests`` holds what came; ``disconnects`` the monotonic times at which a client left before its answer's end,
@@ -140,7 +142,7 @@ class Upstream:
     def _behaviour(self, call: Call) -> Behaviour:
         if call.request.method == "GET" and call.request.path == "/v1/models":
             return self._list_models
-        if call.request.path != "/v1/chat/completions":
+        if call.request.path not in PATHS:
             return not_found
         if self._scripted:
             return self._scripted.popleft()

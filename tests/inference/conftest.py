@@ -43,12 +43,30 @@ class DataPlane:
     def chat(self, token: str | None, body: object = None, *, headers: dict[str, str] | None = None, **options: object):
         if body is None:
             body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]} | options
+        return self.ask("/chat/completions", token, body, headers=headers, stream=bool(options.get("stream")))
+
+    def complete(self, token: str | None, **options: object):
+        body = {"model": MODEL, "prompt": "Hello"} | options
+        return self.ask("/completions", token, body, stream=bool(options.get("stream")))
+
+    def embed(self, token: str | None, **options: object):
+        return self.ask("/embeddings", token, {"model": MODEL, "input": "Hello"} | options)
+
+    def ask(
+        self,
+        path: str,
+        token: str | None,
+        body: object,
+        *,
+        headers: dict[str, str] | None = None,
+        stream: bool = False,
+    ):
         sent = {"Authorization": f"Bearer {token}"} if token else {}
         return requests.post(
-            f"{self.url}/chat/completions",
+            f"{self.url}{path}",
             **({"data": body} if isinstance(body, bytes) else {"json": body}),
             headers=sent | (headers or {}),
-            stream=bool(options.get("stream")),
+            stream=stream,
             timeout=20,
         )
 
@@ -60,6 +78,8 @@ def plane(transactional_db: None) -> Iterator[DataPlane]:
     catalogue.keeper.forget()
     gateway = Gateway()
 
+    operations = {"/v1/completions": gateway.completions, "/v1/embeddings": gateway.embeddings}
+
     async def application(scope, receive, send):
         if scope["type"] == "lifespan":
             await receive()
@@ -69,7 +89,7 @@ def plane(transactional_db: None) -> Iterator[DataPlane]:
             await gateway.shutdown()
             await send({"type": "lifespan.shutdown.complete"})
         else:
-            await gateway.chat_completions(scope, receive, send)
+            await operations.get(scope["path"], gateway.chat_completions)(scope, receive, send)
 
     listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(
