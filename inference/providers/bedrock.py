@@ -1,19 +1,21 @@
-"""AWS Bedrock: the Converse API, signed with an account's access key or under a Bedrock API key.
+"""AWS Bedrock: its Converse API, and embeddings, signed with an account's access key or under a Bedrock API key.
 
 https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference.html
 """
 
 import re
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
 
 from inference.answers import Answer, BadAnswer
-from inference.providers import adapter, bedrock_answers, bedrock_requests
-from inference.providers.adapter import Account, Adapter, Blame, Listing, Refusal, StreamReader, Wire
+from inference.embeddings import Embeddings
+from inference.providers import adapter, bedrock_answers, bedrock_embeddings, bedrock_requests
+from inference.providers.adapter import Account, Adapter, Blame, Listing, Operation, Refusal, StreamReader, Wire
 from inference.schemas import ChatRequest
+from inference.text_schemas import EmbeddingRequest
 from inference.upstream import Origin, header_lines
 
 _REGION: Final = re.compile(r"[a-z0-9-]+\Z")
@@ -26,12 +28,15 @@ _OURS: Final = re.compile(
     re.IGNORECASE,
 )
 _OUR_TYPES: Final = re.compile(r"AccessDenied|UnrecognizedClient|ExpiredToken|Signature|MissingAuth|ResourceNotFound")
+_MAKES: Final = {"TEXT", "EMBEDDING"}  # the others make pictures
 # Models that are asked through an inference profile have its geography before their names.
 _GEOGRAPHIES: Final = {"us-gov-": "us-gov.", "us-": "us.", "eu-": "eu."}
 
 
 class BedrockAdapter(Adapter):
     """A credential is ``ACCESS_KEY_ID:SECRET``, the same with ``:SESSION_TOKEN``, or a Bedrock API key."""
+
+    operations: ClassVar = frozenset({Operation.CHAT, Operation.EMBEDDING})
 
     def __init__(self, account: Account) -> None:
         region, credential = account.region.strip(), account.credential.strip()
@@ -56,15 +61,20 @@ class BedrockAdapter(Adapter):
 
     async def wire(self, request: ChatRequest, *, upstream_model: str, stream: bool) -> Wire:
         body = bedrock_requests.encode(request, upstream_model=upstream_model)
-        path = f"/model/{quote(upstream_model, safe='')}/{'converse-stream' if stream else 'converse'}"
-        headers = self._signer.headers("POST", self.origin, path, body) if self._signer else self._bearer
-        return Wire(path, headers, body)
+        return self._wire(upstream_model, "converse-stream" if stream else "converse", body)
 
     def read_answer(self, request: ChatRequest, body: bytes) -> Answer:
         return bedrock_answers.read_answer(body, single_call=request.parallel_tool_calls is False)
 
     def stream(self, request: ChatRequest) -> StreamReader:
         return bedrock_answers.ConverseReader(single_call=request.parallel_tool_calls is False)
+
+    async def embedding_wire(self, request: EmbeddingRequest, *, upstream_model: str) -> Wire:
+        body = bedrock_embeddings.encode(request, upstream_model=upstream_model)
+        return self._wire(upstream_model, "invoke", body)
+
+    def read_embeddings(self, request: EmbeddingRequest, body: bytes) -> Embeddings:
+        return bedrock_embeddings.read(body)
 
     def refusal(self, status: int, retry_after: bytes | None, body: bytes) -> Refusal:
         said = _error(body)
@@ -78,7 +88,7 @@ class BedrockAdapter(Adapter):
         return Refusal(blame, said.text, adapter.retry_after_s(retry_after))
 
     async def listing(self) -> Listing | None:
-        path = "/foundation-models?byOutputModality=TEXT"
+        path = "/foundation-models"
         headers = self._signer.headers("GET", self._control, path) if self._signer else self._bearer
         return Listing(self._control, path, headers)
 
@@ -87,7 +97,14 @@ class BedrockAdapter(Adapter):
             models = msgspec.json.decode(body, type=_Listed).model_summaries
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             raise BadAnswer(str(problem)) from None
-        return [self._name(model) for model in models]
+        return [
+            self._name(model) for model in models if _MAKES & model.output_modalities or not model.output_modalities
+        ]
+
+    def _wire(self, upstream_model: str, operation: str, body: bytes) -> Wire:
+        path = f"/model/{quote(upstream_model, safe='')}/{operation}"
+        headers = self._signer.headers("POST", self.origin, path, body) if self._signer else self._bearer
+        return Wire(path, headers, body)
 
     def _name(self, model: "_ListedModel") -> str:
         if "ON_DEMAND" in model.inference_types_supported or "INFERENCE_PROFILE" not in model.inference_types_supported:
@@ -99,6 +116,7 @@ class BedrockAdapter(Adapter):
 class _ListedModel(msgspec.Struct, rename="camel"):
     model_id: str
     inference_types_supported: list[str] = []
+    output_modalities: set[str] = set()
 
 
 class _Listed(msgspec.Struct, rename="camel"):

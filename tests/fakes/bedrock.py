@@ -1,6 +1,7 @@
 """A fake AWS Bedrock on loopback: strict about signatures and bodies, and itself held to AWS's model of its answers.
 
-It is asked for ``/model/{id}/converse`` and ``…/converse-stream``, and lists its models under ``/foundation-models``.
+It is asked for ``/model/{id}/converse``, ``…/converse-stream`` and, of models that embed, ``…/invoke``, and lists its
+models under ``/foundation-models``.
 A behaviour that is not scripted answers as asked: with a call of the first tool where tools are offered and not yet
 used, else with text.
 """
@@ -31,9 +32,17 @@ USAGE = {
     "cacheWriteInputTokens": 3,
 }
 METRICS = {"latencyMs": 120}
+
+
+def _model(name: str, makes: str, asked: str) -> dict[str, Any]:
+    return {"modelId": name, "outputModalities": [makes], "inferenceTypesSupported": [asked]}
+
+
 MODELS = [
-    {"modelId": "amazon.titan-text-express-v1", "inferenceTypesSupported": ["ON_DEMAND"]},
-    {"modelId": "anthropic.claude-sonnet-4-5-20250929-v1:0", "inferenceTypesSupported": ["INFERENCE_PROFILE"]},
+    _model("amazon.titan-text-express-v1", "TEXT", "ON_DEMAND"),
+    _model("stability.sd3-5-large-v1:0", "IMAGE", "ON_DEMAND"),
+    _model("anthropic.claude-sonnet-4-5-20250929-v1:0", "TEXT", "INFERENCE_PROFILE"),
+    _model("amazon.titan-embed-text-v2:0", "EMBEDDING", "ON_DEMAND"),
 ]
 
 
@@ -49,9 +58,11 @@ class Bedrock(Upstream):
     def _behaviour(self, call: Call) -> Behaviour:
         if problem := self._stranger(call):
             return refusal(403, problem, "UnrecognizedClientException")
-        if call.request.path == "/foundation-models?byOutputModality=TEXT":
+        if call.request.path == "/foundation-models":
             return models
         parts = call.request.path.split("/")
+        if len(parts) == 4 and parts[3] == "invoke":
+            return self._scripted.popleft() if self._scripted else embed(unquote(parts[2]))
         if len(parts) != 4 or parts[1] != "model" or parts[3] not in {"converse", "converse-stream"}:
             return refusal(404, "no such operation", "UnknownOperationException")
         if problem := body_problem(unquote(parts[2]), call.body):
@@ -189,6 +200,26 @@ async def send_stream(call: Call, events: list[tuple[str, dict[str, Any]]], *mor
     for part in (*encoded(events), *more):
         await call.part(part)
     await call.end_stream()
+
+
+def embed(model: str) -> Behaviour:
+    """As Titan does, or Cohere: strict about what they are asked."""
+
+    async def behaviour(call: Call) -> None:
+        said = call.body
+        if "titan" in model and said.keys() <= {"inputText", "dimensions"} and isinstance(said.get("inputText"), str):
+            vector = [0.5, -0.25, 1.0][: said.get("dimensions", 3)]
+            answer = {"embedding": vector, "embeddingsByType": {"float": vector}, "inputTextTokenCount": 5}
+        elif "cohere" in model and said.keys() <= {"texts", "input_type", "embedding_types", "output_dimension"}:
+            vectors = [[float(len(text)), 0.5] for text in said["texts"]]
+            answer = {"id": "1", "texts": said["texts"], "response_type": "embeddings_by_type"}
+            answer["embeddings"] = {"float": vectors} if said["embedding_types"] == ["float"] else {}
+        else:
+            await refusal(400, "Malformed input request, please reformat your input.", "ValidationException")(call)
+            return
+        await call.answer(json.dumps(answer).encode())
+
+    return behaviour
 
 
 def whole(answer: dict[str, Any]) -> Behaviour:

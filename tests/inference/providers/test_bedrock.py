@@ -174,7 +174,11 @@ def test_the_models_are_listed_as_they_are_asked_for(cloud):
         await client.close()
         return made.read_listing(body)
 
-    expected = ["amazon.titan-text-express-v1", "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"]
+    expected = [
+        "amazon.titan-text-express-v1",
+        "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "amazon.titan-embed-text-v2:0",
+    ]
     assert asyncio.run(listed(adapter(cloud))) == expected
     assert asyncio.run(listed(adapter(cloud, credential=API_KEY))) == expected
 
