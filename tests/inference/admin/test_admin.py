@@ -1,47 +1,10 @@
+"""The catalogue's pages: credentials that never come out, bad values, and changes that are announced."""
+
 import pytest
-from django.test import Client
 from django.urls import reverse
 
-from accounts.models import User
-from helixflow.lib import redis
-from inference import catalogue
 from inference.models import Deployment, Model, Provider
-
-SECRET = "sk-provider-0123456789"
-
-
-@pytest.fixture
-def admin(db) -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("root", "root@example.com", "correct horse 42"))
-    return client
-
-
-@pytest.fixture
-def provider(db) -> Provider:
-    made = Provider(name="somewhere", base_url="http://127.0.0.1:9/v1")
-    made.credential = SECRET
-    made.save()
-    return made
-
-
-@pytest.fixture
-def model(provider) -> Model:
-    made = Model.objects.create(name="gpt-4", owned_by="openai")
-    Deployment.objects.create(name="gpt-4-1", model=made, provider=provider, upstream_model="gpt-4-0613")
-    return made
-
-
-def form(**fields: str) -> dict[str, str]:
-    return {"name": "somewhere", "kind": "openai", "base_url": "https://api.example.com/v1", "enabled": "on"} | fields
-
-
-def change_url(row) -> str:
-    return reverse(f"admin:inference_{row._meta.model_name}_change", args=[row.pk])
-
-
-def version() -> object:
-    return redis.sync_client().get(catalogue.VERSION_KEY)
+from tests.inference.admin.pages import SECRET, change_url, form, version
 
 
 @pytest.mark.parametrize("name", ["provider", "model", "deployment"])
@@ -69,7 +32,7 @@ def test_the_list_of_models_costs_the_same_for_many(admin, provider, django_asse
 
 
 def test_a_credential_goes_in_and_never_comes_out(admin):
-    response = admin.post(reverse("admin:inference_provider_add"), form(api_key=SECRET), follow=True)
+    response = admin.post(reverse("admin:inference_provider_add"), form(credential=SECRET), follow=True)
     assert SECRET not in response.content.decode()
     provider = Provider.objects.get()
     assert provider.credential == SECRET
@@ -85,26 +48,31 @@ def test_a_credential_goes_in_and_never_comes_out(admin):
 
 
 def test_a_refused_form_does_not_show_the_credential_either(admin):
-    response = admin.post(reverse("admin:inference_provider_add"), form(api_key=SECRET, base_url="ftp://x"))
+    response = admin.post(reverse("admin:inference_provider_add"), form(credential=SECRET, base_url="ftp://x"))
     assert response.status_code == 200
     assert SECRET not in response.content.decode()
 
 
 def test_an_empty_credential_keeps_the_old_one_and_a_box_forgets_it(admin, provider):
-    admin.post(change_url(provider), form(name="renamed", api_key="", base_url=provider.base_url))
+    admin.post(change_url(provider), form(name="renamed", credential="", base_url=provider.base_url))
     provider.refresh_from_db()
     assert (provider.name, provider.credential) == ("renamed", SECRET)
-    admin.post(change_url(provider), form(api_key="sk-another"))
+    admin.post(change_url(provider), form(credential="sk-another"))
     provider.refresh_from_db()
     assert provider.credential == "sk-another"
-    admin.post(change_url(provider), form(forget_api_key="on"))
+    admin.post(change_url(provider), form(forget_credential="on"))
     provider.refresh_from_db()
     assert provider.credential == ""
 
 
 @pytest.mark.parametrize(
     ("fields", "kept"),
-    [({}, None), ({"api_key": " "}, None), ({"api_key": "sk-another"}, "sk-another"), ({"forget_api_key": "on"}, "")],
+    [
+        ({}, None),
+        ({"credential": " "}, None),
+        ({"credential": "sk-another"}, "sk-another"),
+        ({"forget_credential": "on"}, ""),
+    ],
 )
 def test_a_stored_credential_does_not_follow_to_another_address(admin, provider, fields, kept):
     old = provider.base_url
@@ -146,9 +114,9 @@ def test_other_base_urls_are_fine(admin, url):
     assert Provider.objects.get().base_url == url
 
 
-@pytest.mark.parametrize("api_key", ["sk-\u2028x", "sk-é", "a\nb\rX-Evil: 1"])
-def test_a_credential_that_no_header_carries_is_refused(admin, api_key):
-    admin.post(reverse("admin:inference_provider_add"), form(api_key=api_key))
+@pytest.mark.parametrize("credential", ["sk-\u2028x", "sk-é", "a\nb\rX-Evil: 1"])
+def test_a_credential_that_no_header_carries_is_refused(admin, credential):
+    admin.post(reverse("admin:inference_provider_add"), form(credential=credential))
     assert not Provider.objects.exists()
 
 
@@ -205,6 +173,8 @@ class TestEveryChangeIsAnnounced:
             "only_for": [str(organization.pk)],
             "deployments-TOTAL_FORMS": "2",
             "deployments-INITIAL_FORMS": "1",
+            "fallbacks-TOTAL_FORMS": "0",
+            "fallbacks-INITIAL_FORMS": "0",
         } | {f"deployments-{n}-{name}": value for n, row in enumerate(rows) for name, value in row.items()}
         response = admin.post(change_url(model), body)
         assert response.status_code == 302, response.content.decode()
