@@ -7,7 +7,8 @@
     limited ──its time is over──▶ closed
 
 What had begun before the last change says nothing of now: each attempt carries the ``epoch`` of its beginning, and a
-report from an earlier one changes nothing.
+report from an earlier one changes nothing. Where every deployment of a model is cut off, routing may ask one before its
+time is over (``inference.routing``): then an answer counts as that of a probe does, and a failure changes no times.
 """
 
 import random
@@ -25,7 +26,7 @@ LIMITED_S: Final = 1.0  # where the provider names no time; doubles while it rep
 LONGEST_LIMITED_S: Final = 30.0
 LONGEST_ASKED_S: Final = 300.0  # by a Retry-After
 JITTER: Final = 0.1  # so that processes don't come back in the same instant; never earlier than asked
-PATIENCE_S: Final = 10.0  # another probe may begin while one lasts that long: a long answer must not lock callers out
+PATIENCE_S: Final = 5.0  # another probe may begin while one lasts that long: a long answer must not lock callers out
 
 
 class State(StrEnum):
@@ -61,13 +62,13 @@ class Window:
 
 
 class Breaker:
-    """``cut_off``: it was, and has not answered since; from ``until`` on it may be tried. ``unsaid``: the last change
-    was made here, and other processes have not been told.
+    """``cut_off``: it was, and has not answered since; from ``until`` on it may be tried. ``failed_at``: when that, or
+    something after it, last went wrong. ``unsaid``: the last change was made here, and other processes are to be told.
     """
 
     __slots__ = (
         *("_draw", "_in_a_row", "_limits", "_openings", "_probe_began_at", "_probes", "_window"),
-        *("changed_at", "cut_off", "epoch", "reason", "unsaid", "until"),
+        *("cut_off", "epoch", "failed_at", "reason", "unsaid", "until"),
     )
 
     def __init__(self, draw: Callable[[], float] = random.random) -> None:
@@ -76,7 +77,7 @@ class Breaker:
         self._probe_began_at = 0.0
         self._window = Window(WINDOW_S)
         self.cut_off: State | None = None  # OPEN or LIMITED
-        self.until = self.changed_at = float("-inf")
+        self.until = self.failed_at = float("-inf")
         self.reason = ""
         self.epoch = 0
         self.unsaid = False
@@ -119,27 +120,36 @@ class Breaker:
 
         Returns the epoch that the attempt goes on in.
         """
-        if epoch == self.epoch and self.state(now) is State.HALF_OPEN:
+        if epoch != self.epoch:
+            return epoch
+        if self.cut_off is State.OPEN:
             self._close(now)
             self._in_a_row = FAILURES_IN_A_ROW - 1
-            return self.epoch
-        return epoch
+        elif self.cut_off is State.LIMITED:
+            self._lift(now)
+        return self.epoch
 
     def succeeded(self, epoch: int, now: float) -> None:
-        if self._is_stale(epoch, now):
+        if epoch != self.epoch:
             return
         if self.cut_off is State.OPEN:
             self._close(now)
         elif self.cut_off is State.LIMITED:
-            self.cut_off = None
-            self.reason = ""
+            self._lift(now)
         self._in_a_row = self._openings = self._limits = 0
         self._window.add(failed=False, now=now)
 
-    def failed(self, epoch: int, now: float, reason: str, retry_after_s: float | None = None) -> None:
-        """A Retry-After cuts it off at once: the provider says that the next attempt is in vain too."""
-        if self._is_stale(epoch, now):
-            return
+    def failed(self, epoch: int, now: float, reason: str, retry_after_s: float | None = None) -> bool:
+        """A Retry-After cuts it off at once: the provider says that the next attempt is in vain too.
+
+        Returns whether that was news.
+        """
+        if epoch != self.epoch:
+            return False
+        if now < self.until:
+            self.failed_at = now
+            self.epoch += 1
+            return True
         self._in_a_row += 1
         self._window.add(failed=True, now=now)
         asked_s = min(retry_after_s or 0.0, LONGEST_ASKED_S)
@@ -150,16 +160,22 @@ class Breaker:
             self._cut_off(State.OPEN, now, max(backoff_s, asked_s), reason)
         elif asked_s:
             self._cut_off(State.OPEN, now, asked_s, reason)
+        return True
 
-    def limited(self, epoch: int, now: float, retry_after_s: float | None = None) -> None:
-        """A 429: it is well, and wants to be left alone. Those that were under way with it add nothing."""
-        if self._is_stale(epoch, now):
-            return
-        self._limits += 1
+    def limited(self, epoch: int, now: float, retry_after_s: float | None = None) -> bool:
+        """A 429: it is well, and wants to be left alone. Those that were under way with it add nothing.
+
+        Returns whether that was news.
+        """
+        if epoch != self.epoch:
+            return False
+        if now >= self.until or not self._limits:
+            self._limits += 1
         pause_s = min(LIMITED_S * 2.0 ** min(self._limits - 1, 10), LONGEST_LIMITED_S)
         if retry_after_s:
             pause_s = min(retry_after_s, LONGEST_ASKED_S)
         self._cut_off(State.LIMITED, now, pause_s, "rate limited")
+        return True
 
     def left(self, epoch: int) -> None:
         """A probe ended without saying anything."""
@@ -184,8 +200,12 @@ class Breaker:
         self._close(now)
         self._openings = self._limits = 0
 
-    def _is_stale(self, epoch: int, now: float) -> bool:
-        return epoch != self.epoch or now < self.until
+    def _lift(self, now: float) -> None:
+        """The limit is over: by its time, which all know, or earlier, which others are to be told."""
+        self.unsaid = self.unsaid or now < self.until
+        self.cut_off = None
+        self.until = now
+        self.reason = ""
 
     def _close(self, now: float) -> None:
         self._change(None, now, now, "")
@@ -199,7 +219,7 @@ class Breaker:
         self.cut_off = cut_off
         self.until = until
         self.reason = reason
-        self.changed_at = now
+        self.failed_at = now
         self.epoch += 1
         self.unsaid = True
         self._probes = 0

@@ -1,7 +1,7 @@
-"""How much may be retried. Pure.
+"""How much may be tried beyond one attempt a request. Pure.
 
 Retries are what turns an outage into a flood, so those that fail are paid for, out of what first attempts earn that are
-answered. Retries that are answered cost nothing: as long as there is a deployment that answers, nobody is refused one.
+answered. Those that are answered cost nothing: as long as there is a deployment that answers, nobody is refused one.
 """
 
 from typing import Final
@@ -34,5 +34,5 @@ class RetryBudget:
         if left < FULL:
             self._left = min(left + EARNED, FULL)
 
-    def retry_failed(self) -> None:
+    def attempt_failed(self) -> None:
         self._left = max(self._left - 1, 0.0)

@@ -104,12 +104,12 @@ class Trial:
     """One attempt at a deployment. The first of ``answered``, ``failed``, ``limited`` and ``left`` counts."""
 
     __slots__ = (
-        *("_began", "_budget", "_clock", "_epoch", "_latency", "_over", "_probe", "_retry", "_standing", "_stream"),
+        *("_began", "_budget", "_clock", "_epoch", "_latency", "_over", "_paid", "_probe", "_standing", "_stream"),
         *("_waiting", "blamed"),
     )
 
     def __init__(
-        self, standing: Standing, budget: RetryBudget, clock: Callable[[], float], *, stream: bool, retry: bool
+        self, standing: Standing, budget: RetryBudget, clock: Callable[[], float], *, stream: bool, paid: bool
     ) -> None:
         breaker = standing.breaker
         self._began = now = clock()
@@ -117,7 +117,7 @@ class Trial:
         self._standing = standing
         self._budget = budget
         self._stream = stream
-        self._retry = retry
+        self._paid = paid
         self._probe = breaker.cut_off is not None and breaker.begin(now)
         self._epoch = breaker.epoch
         self._over = False
@@ -149,7 +149,7 @@ class Trial:
         standing = self._standing
         standing.breaker.succeeded(self._epoch, now)
         standing.counts.answered += 1
-        if not self._retry:
+        if not self._paid:
             self._budget.first_answered()
 
     def failed(self, reason: str, retry_after_s: float | None = None) -> None:
@@ -161,8 +161,7 @@ class Trial:
         standing.failures += 1
         standing.reason = reason
         standing.counts.failed += 1
-        standing.breaker.failed(self._epoch, now, reason, retry_after_s)
-        self._blame()
+        self._blame(news=standing.breaker.failed(self._epoch, now, reason, retry_after_s))
 
     def limited(self, retry_after_s: float | None = None) -> None:
         """It is well, but wants to be left alone for a while (429)."""
@@ -171,8 +170,7 @@ class Trial:
         now = self._clock()
         self._end(now)
         self._standing.counts.limited += 1
-        self._standing.breaker.limited(self._epoch, now, retry_after_s)
-        self._blame()
+        self._blame(news=self._standing.breaker.limited(self._epoch, now, retry_after_s))
 
     def left(self) -> None:
         """It ended through no doing of the deployment's."""
@@ -183,11 +181,12 @@ class Trial:
         if self._probe:
             self._standing.breaker.left(self._epoch)
 
-    def _blame(self) -> None:
-        """Probes are free: the breaker already sees to it that they are few."""
+    def _blame(self, *, news: bool) -> None:
+        """Probes are free, as the breaker sees to it that they are few; so are attempts that were under way when it cut
+        the deployment off, or the fall of one under load would use up the budget of its whole model."""
         self.blamed = True
-        if self._retry and not self._probe:
-            self._budget.retry_failed()
+        if self._paid and news and not self._probe:
+            self._budget.attempt_failed()
 
     def _measure(self, now: float) -> None:
         self._waiting = False

@@ -21,7 +21,7 @@ class Route:
     ``model`` is the one whose deployment was handed out last.
     """
 
-    __slots__ = ("_board", "_budget", "_models", "_operation", "_retrying", "_stream", "_trial", "_tried", "model")
+    __slots__ = ("_board", "_budget", "_models", "_operation", "_paid", "_stream", "_trial", "_tried", "model")
 
     def __init__(self, models: "Sequence[Model]", operation: Operation, board: Board, *, stream: bool) -> None:
         self.model = models[0]
@@ -30,30 +30,35 @@ class Route:
         self._board = board
         self._stream = stream
         self._budget = board.budget(self.model.name)
-        self._tried: list[Deployment] = []
+        self._tried: tuple[Deployment, ...] = ()
         self._trial: Trial | None = None
-        self._retrying = False
+        self._paid = False  # by the budget, should it fail: a retry, or a last resort
 
     def next(self) -> "Deployment | None":
         """The deployment to try now; None when there is none left, or retries have used up their budget."""
         if self._trial is not None and self._trial.blamed:
-            self._retrying = True
+            self._paid = True
         for model in self._models:
             found = self._choose(model)
             if found is not None:
-                if self._retrying and not self._budget.take():
-                    return None
-                self.model = model
-                return found
-        return None
+                break
+        else:
+            model, found = self._last_resort()
+            if found is None:
+                return None
+            self._paid = True
+        if self._paid and not self._budget.take():
+            return None
+        self.model = model
+        return found
 
     def begin(self, deployment: "Deployment") -> Trial:
         """Whole answers are timed to their end even where a deployment makes them out of a stream: each model's
         deployments are compared by the same measure."""
-        self._tried.append(deployment)
+        self._tried += (deployment,)
         board = self._board
         standing = board.standings.get(deployment.id) or board.standing(deployment.id, self.model.name, deployment.name)
-        self._trial = Trial(standing, self._budget, board.clock, stream=self._stream, retry=self._retrying)
+        self._trial = Trial(standing, self._budget, board.clock, stream=self._stream, paid=self._paid)
         return self._trial
 
     @property
@@ -83,11 +88,25 @@ class Route:
                 if candidates and deployment.priority < candidates[0].priority:
                     candidates.clear()
                 candidates.append(deployment)
-        if self._retrying and len(candidates) > 1:
+        if self._paid and len(candidates) > 1:
             candidates = [each for each in candidates if self._is_well(each)] or candidates
         if len(candidates) <= 1:
             return candidates[0] if candidates else None
         return self._fastest(candidates) if model.least_latency else self._by_weight(candidates)
+
+    def _last_resort(self) -> "tuple[Model, Deployment | None]":
+        """All that is left is cut off, each since a moment of its own, and one may be well by now: the one that has not
+        failed for longest, so that each that fails makes way for another. A model with a single deployment has nothing
+        to find out, and waits."""
+        for model in self._models:
+            left = [
+                each
+                for each in model.deployments
+                if self._operation in each.adapter.operations and each not in self._tried
+            ]
+            if left and len(left) + len(self._tried) > 1:
+                return model, min(left, key=lambda each: self._board.standings[each.id].breaker.failed_at)
+        return self.model, None
 
     def _may_be_asked(self, deployment: "Deployment") -> bool:
         standing = self._board.standings.get(deployment.id)

@@ -29,7 +29,7 @@ class Process:
 
     def trial(self) -> Trial:
         standing = self.board.standing(self.id, MODEL, "first")
-        return Trial(standing, self.board.budget(MODEL), self.board.clock, stream=True, retry=False)
+        return Trial(standing, self.board.budget(MODEL), self.board.clock, stream=True, paid=False)
 
     def fail(self, retry_after_s: float | None = None) -> None:
         for _ in range(FAILURES_IN_A_ROW):
