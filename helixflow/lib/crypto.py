@@ -1,4 +1,7 @@
-"""Authenticated encryption at rest, with rotation: the first key is used, all are tried."""
+"""Authenticated encryption at rest, with rotation: the first key is used, all are tried.
+
+A column that holds what ``encrypt`` made is named ``sealed_…``: by that ``manage.py reseal_credentials`` finds it.
+"""
 
 from functools import cache
 
@@ -23,6 +26,16 @@ def _fernet(keys: tuple[str, ...]) -> MultiFernet:
 
 def encrypt(plain: str) -> str:
     return _fernet(tuple(settings.ENCRYPTION_KEYS)).encrypt(plain.encode()).decode()
+
+
+def reseal(sealed: str) -> str:
+    """The same under the first key; unchanged if it is already. Raises Undecryptable."""
+    first, *_ = settings.ENCRYPTION_KEYS
+    try:
+        _fernet((first,)).decrypt(sealed.encode())
+    except InvalidToken:
+        return encrypt(decrypt(sealed))
+    return sealed
 
 
 def decrypt(sealed: str) -> str:
