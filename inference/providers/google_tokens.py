@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -37,9 +37,9 @@ LONGEST_PAUSE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Times are monotonic."""
+    """Times are monotonic. ``value`` in no text."""
 
-    value: str
+    value: str = field(repr=False)
     renew_at: float
     expires_at: float
 
@@ -47,8 +47,9 @@ class Token:
 class Tokens:
     """The tokens of one account, for any number of event loops. ``source`` is called in a thread, once it is needed."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
+        self._clock = clock
         self._credentials: Credentials | None = None
         self._token: Token | None = None
         self._lock = threading.Lock()
@@ -60,7 +61,7 @@ class Tokens:
 
     async def get(self) -> str:
         """Raises CredentialError."""
-        token, now = self._token, time.monotonic()
+        token, now = self._token, self._clock()
         if token is not None and now < token.renew_at:
             return token.value
         asking = self._ask(now)
@@ -85,7 +86,7 @@ class Tokens:
             except TimeoutError:
                 raise CredentialError("Google gave no access token in time.") from None
         token = self._token
-        if token is None or time.monotonic() >= token.expires_at:
+        if token is None or self._clock() >= token.expires_at:
             raise CredentialError(f"Google gave no access token: {self._problem or 'it has expired already'}.")
         return token
 
@@ -109,7 +110,7 @@ class Tokens:
         logger.warning("no access token of Google, the next try is in %.0f s: %s", pause, problem)
         with self._lock:
             self._failures = min(self._failures + 1, 10)
-            self._retry_at = time.monotonic() + pause
+            self._retry_at = self._clock() + pause
             self._problem = problem
 
     def _fetch(self) -> Token:
@@ -120,7 +121,7 @@ class Tokens:
             self._credentials = self._source()
         credentials = self._credentials
         credentials.refresh(partial(Request(), timeout=ASK_S))  # type: ignore[no-untyped-call]  # google-auth's own
-        now = time.monotonic()
+        now = self._clock()
         lives_s = _seconds_to(credentials.expiry)
         if not credentials.token or lives_s <= 0:
             raise CredentialError("it has expired already")
@@ -145,7 +146,7 @@ class ServiceAccount:
     """``secrets``: the private key, as it is and as JSON writes it."""
 
     project: str
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
     source: Source
 
 
