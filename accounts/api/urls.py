@@ -1,5 +1,5 @@
 """Every address of accounts under ``/v1``."""
 
-from accounts.api import api_keys, auth
+from accounts.api import api_keys, auth, organization
 
-urlpatterns = [*auth.urlpatterns, *api_keys.urlpatterns]
+urlpatterns = [*auth.urlpatterns, *api_keys.urlpatterns, *organization.urlpatterns]

@@ -130,6 +130,21 @@ def test_renaming_an_organization_bumps_its_generation(admin_client: Client, org
     assert (organization.name, organization.generation) == ("New", 2)
 
 
+def test_the_response_cache_is_set_within_its_range(admin_client: Client, organization: Organization) -> None:
+    url = reverse("admin:accounts_organization_change", args=[organization.id])
+    owner = organization.memberships.get()
+    rows = inline(
+        "memberships",
+        {"id": owner.id, "organization": organization.id, "user": owner.user_id, "role": Role.OWNER},
+        existing=1,
+    )
+    for seconds, expected in (("86401", None), ("0", None), ("60", 60)):
+        admin_client.post(url, {"name": "Acme", "cache_ttl_s": seconds} | rows)
+        organization.refresh_from_db()
+        assert organization.cache_ttl_s == expected
+    assert organization.generation == 2
+
+
 def test_memberships_changed_on_a_users_page_bump_their_organizations(
     admin_client: Client, organization: Organization, outsider: User
 ) -> None:

@@ -32,6 +32,7 @@ PRIVATE = (
     "/dashboard/api-keys/new",
     "/dashboard/api-keys/{key}",
     "/dashboard/api-keys/{key}/limits",
+    "/dashboard/settings",
     "/dashboard/profile",
 )
 
