@@ -1,6 +1,6 @@
 """Anthropic's answers, whole and streamed, as the chat completions and chunks that OpenAI would have made of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -33,6 +33,11 @@ _FINISH_REASONS: Final = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+
+_EVENTS: Final = frozenset(
+    {"message_start", "message_delta", "message_stop", "error"}
+    | {"content_block_start", "content_block_delta", "content_block_stop"}
+)
 
 
 # What of them is read. All is optional: servers other than Anthropic speak this too.
@@ -112,20 +117,40 @@ class _Event(msgspec.Struct):
     error: _Error | None = None
 
 
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
+_decode_message: Final = msgspec.json.Decoder(_Message).decode
+_decode_event: Final = msgspec.json.Decoder(_Event).decode
+_decode_kind: Final = msgspec.json.Decoder(_Kind).decode
+
 T = TypeVar("T", _Message, _Event)
-_message: Final = msgspec.json.Decoder(_Message)
-_event: Final = msgspec.json.Decoder(_Event)
 
 
-def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+def _read(decode: Callable[[bytes], T], data: bytes) -> T:
     try:
-        found = decoder.decode(data)
+        found = decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise BadAnswer(str(problem)) from None
     if found.type == "error":
         error = found.error or _Error()
         raise UpstreamStreamError(f"{error.type}: {error.message}"[:500])
     return found
+
+
+def _read_event(data: bytes) -> _Event:
+    """Kinds of events that are new to us may mean something else by the names we know."""
+    try:
+        return _read(_decode_event, data)
+    except BadAnswer:
+        try:
+            kind = _decode_kind(data).type
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            kind = ""
+        if kind in _EVENTS or not kind:
+            raise
+        return _Event(kind)
 
 
 def _finish_reason(said: str, *, legacy: bool) -> str:
@@ -135,7 +160,7 @@ def _finish_reason(said: str, *, legacy: bool) -> str:
 
 def read_answer(body: bytes, *, legacy: bool) -> Answer:
     """``legacy``: the caller offered functions, not tools. Raises BadAnswer and UpstreamStreamError."""
-    said = _decode(_message, body)
+    said = _read(_decode_message, body)
     if said.content is None:
         raise BadAnswer("the message has no content")
     message = answers.Message(refusal=None)
@@ -193,7 +218,7 @@ class EventReader:
 
     def _read(self, events: list[bytes]) -> Iterator[Chunk]:
         for data in events:
-            event = _decode(_event, data)
+            event = _read_event(data)
             match event.type:
                 case "content_block_delta":
                     yield from self._delta(event)

@@ -143,7 +143,11 @@ def _add_tools(wire: MessagesRequest, request: ChatRequest, said: Conversation) 
             wire.tools = [Tool(name, _NO_PARAMETERS) for name in names]
             wire.tool_choice = ToolChoice("none")
         return
-    wire.tool_choice = choice = _tool_choice(wire, request)
+    choice = _tool_choice(wire, request)
+    if not wire.tools:  # none of them is allowed
+        wire.tools = None
+        return
+    wire.tool_choice = choice
     if (request.parallel_tool_calls is False or request.functions) and (choice is None or choice.type != "none"):
         wire.tool_choice = choice = choice or ToolChoice("auto")
         choice.disable_parallel_tool_use = True

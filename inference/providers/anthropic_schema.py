@@ -24,9 +24,9 @@ _HINTS: Final = frozenset(
         "maxProperties",
     }
 )
-_FORMATS: Final = frozenset(
-    {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
-)
+# In tuples, since a caller may have written anything in their place, such as a list.
+_FORMATS: Final = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
+_MIN_ITEMS: Final = (0, 1)
 _MAPS: Final = frozenset({"properties", "$defs", "definitions"})
 _LISTS: Final = frozenset({"anyOf", "allOf", "oneOf"})
 
@@ -71,5 +71,5 @@ def _is_object(schema: dict[str, Any]) -> bool:
 
 def _is_hint(name: str, value: Any) -> bool:
     if name == "minItems":
-        return value not in {0, 1}
+        return value not in _MIN_ITEMS
     return name in _HINTS or (name == "format" and value not in _FORMATS)

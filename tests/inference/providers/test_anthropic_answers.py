@@ -230,6 +230,7 @@ def test_what_is_new_to_us_is_ignored() -> None:
         {"type": "content_block_delta", "index": 0, "delta": {"type": "hum_delta", "hum": "m"}},
         {"type": "content_block_stop", "index": 0},
         {"type": "something_else", "message": {"content": None}},
+        {"type": "something_odd", "message": "in words", "index": None},
     ]
     events = fake.events(MESSAGES["text"])
     found = chunks(*map(fake.frame, [*events[:2], *new, *events[2:]]))
@@ -279,6 +280,12 @@ def test_a_message_that_stops_without_a_reason_is_broken() -> None:
     frames = fake.frames(MESSAGES["text"])
     with pytest.raises(BadAnswer):
         list(adapter().stream(parse()).feed(b"".join([*frames[:-2], frames[-1]])))
+
+
+@pytest.mark.parametrize("data", [b"{", b'"text"', b'{"type": "message_delta", "delta": 1}', b'{"index": "x"}'])
+def test_events_that_make_no_sense_are_no_answer(data: bytes) -> None:
+    with pytest.raises(BadAnswer):
+        list(adapter().stream(parse()).feed(b"data: %b\n\n" % data))
 
 
 def test_calls_without_end_are_cut_off() -> None:

@@ -3,8 +3,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.providers.anthropic_requests import generation
+from inference.providers.anthropic_schema import OpenSchemaError, closed
 from tests.inference.chat_bodies import parse
 from tests.inference.providers.anthropic_asked import (
     NEWER,
@@ -109,7 +112,7 @@ def test_the_user_is_told_unless_too_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("wanted", "sent"),
     [
         ({"temperature": 0}, {"temperature": 0}),
         ({"temperature": 0.5, "top_p": 0.5}, {"temperature": 0.5}),
@@ -119,10 +122,10 @@ def test_the_user_is_told_unless_too_long() -> None:
         ({"temperature": 1, "top_p": 1}, {}),
     ],
 )
-def test_sampling_is_one_number_for_models_that_take_it(given: dict[str, Any], sent: dict[str, float]) -> None:
-    found = asked(to=OLDER, **given)
+def test_sampling_is_one_number_for_models_that_take_it(wanted: dict[str, Any], sent: dict[str, float]) -> None:
+    found = asked(to=OLDER, **wanted)
     assert {name: found[name] for name in ("temperature", "top_p") if name in found} == sent
-    assert asked(**given) == asked()
+    assert asked(**wanted) == asked()
 
 
 def test_the_newer_version_of_the_api_takes_no_sampling() -> None:
@@ -203,6 +206,14 @@ def test_allowed_tools_are_the_only_ones_offered() -> None:
     assert body["tool_choice"] == {"type": "any"}
 
 
+def test_no_tool_may_be_allowed() -> None:
+    none = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}
+    assert asked(tools=[function()], tool_choice=none) == asked()
+    other = {"mode": "auto", "tools": [{"type": "custom", "custom": {"name": "sh"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": other}
+    assert unsupported(tools=[function()], tool_choice=choice) == "tool_choice.allowed_tools.tools[0]"
+
+
 def test_calls_one_at_a_time() -> None:
     assert asked(tools=[function()], parallel_tool_calls=False)["tool_choice"] == {
         "type": "auto",
@@ -277,6 +288,23 @@ def test_a_schema_is_closed_to_its_last_object() -> None:
         "$defs": {"one": {"anyOf": [closed, {"type": "string", "description": '{"format":"phone"}'}, {"enum": ["a"]}]}},
         "additionalProperties": False,
     }
+
+
+_KEYWORDS = ["type", "properties", "items", "anyOf", "oneOf", "$defs", "minItems", "format", "description", "enum", "x"]
+_SCHEMAS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["object", "array", "string", "date"]),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.sampled_from(_KEYWORDS), each, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(_KEYWORDS), _SCHEMAS))
+def test_whatever_callers_call_a_schema_is_closed_or_refused(schema: dict[str, Any]) -> None:
+    try:
+        found = closed(schema)
+    except OpenSchemaError:
+        return
+    assert found.get("additionalProperties") is (False if "properties" in schema else None)
 
 
 @pytest.mark.parametrize("schema", [{"type": "object"}, {"type": "object", "additionalProperties": {"type": "string"}}])
