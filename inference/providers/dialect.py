@@ -1,4 +1,4 @@
-"""A chat request in the words of an OpenAI-compatible server that is not OpenAI, and its answers in OpenAI's.
+"""A request in the words of an OpenAI-compatible server that is not OpenAI, and its answers in OpenAI's.
 
 What a server can't do and the answer doesn't depend on is left out (HINTS, and values that say what happens anyway).
 Whatever else it can't do raises Unsupported: another deployment of the model may be able to.
@@ -26,9 +26,10 @@ from inference.parts import (
     TextPart,
     ToolMessage,
 )
-from inference.providers.adapter import Unsupported
+from inference.providers.adapter import Operation, Unsupported
 from inference.providers.presets import Preset
 from inference.schemas import ChatRequest
+from inference.text_schemas import CompletionRequest, EmbeddingRequest
 
 # Wishes and notes: speed, cost, effort, storage, who asks. OpenAI promises an answer's content for none of them.
 HINTS: Final = frozenset(
@@ -37,6 +38,8 @@ HINTS: Final = frozenset(
 )
 # What happens without the field.
 NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
+    "best_of": (1,),
+    "echo": (False,),
     "frequency_penalty": (0,),
     "function_call": ("auto",),
     "functions": ([],),
@@ -58,14 +61,25 @@ A = TypeVar("A", Answer, Chunk)
 def adapt(request: ChatRequest, preset: Preset) -> ChatRequest:
     """A copy for this server; the caller's stays as it is. Raises Unsupported."""
     adapted = msgspec.structs.replace(request, stream_options=None)  # the caller's are between us and them
-    for name in request.__struct_fields__:
-        value = getattr(adapted, name)
-        if value is not None and name in preset.lacks:
-            if name not in HINTS and value not in NEUTRAL.get(name, ()):
-                raise Unsupported(name, f"This model's provider does not support {name}.")
-            setattr(adapted, name, None)
+    _leave_out(adapted, preset)
     _check_tools(adapted, preset)
     adapted.messages = [_message(message, at, preset) for at, message in enumerate(request.messages)]
+    return adapted
+
+
+def adapt_completion(request: CompletionRequest, preset: Preset) -> CompletionRequest:
+    """As ``adapt``."""
+    _require(Operation.COMPLETION, preset)
+    adapted = msgspec.structs.replace(request, stream_options=None)
+    _leave_out(adapted, preset)
+    return adapted
+
+
+def adapt_embedding(request: EmbeddingRequest, preset: Preset) -> EmbeddingRequest:
+    """As ``adapt``."""
+    _require(Operation.EMBEDDING, preset)
+    adapted = msgspec.structs.replace(request)
+    _leave_out(adapted, preset)
     return adapted
 
 
@@ -77,6 +91,20 @@ def extra_fields(request: ChatRequest, preset: Preset) -> dict[str, Any]:
     if request.tool_choice == "required" and preset.required_tool != "required":
         extra["tool_choice"], request.tool_choice = preset.required_tool, None
     return extra
+
+
+def _require(operation: Operation, preset: Preset) -> None:
+    if operation not in preset.operations:
+        raise Unsupported("model", f"This model's provider does not do {operation}.")
+
+
+def _leave_out(request: ChatRequest | CompletionRequest | EmbeddingRequest, preset: Preset) -> None:
+    for name in request.__struct_fields__:
+        value = getattr(request, name)
+        if value is not None and name in preset.lacks:
+            if name not in HINTS and value not in NEUTRAL.get(name, ()):
+                raise Unsupported(name, f"This model's provider does not support {name}.")
+            setattr(request, name, None)
 
 
 def without_reasoning(request: ChatRequest) -> ChatRequest:

@@ -73,6 +73,8 @@ class CompatibleAdapter(Adapter):
         return ChunkReader(self._read_chunk)
 
     async def completion_wire(self, request: CompletionRequest, *, upstream_model: str, stream: bool) -> Wire:
+        if self.preset is not None:
+            request = dialect.adapt_completion(request, self.preset)
         body = text_schemas.encode_completion_request(request, upstream_model=upstream_model, stream=stream)
         return Wire(self.path("/completions", upstream_model), self.headers, body)
 
@@ -83,6 +85,8 @@ class CompatibleAdapter(Adapter):
         return ChunkReader(text_answers.ChunkReading().read)
 
     async def embedding_wire(self, request: EmbeddingRequest, *, upstream_model: str) -> Wire:
+        if self.preset is not None:
+            request = dialect.adapt_embedding(request, self.preset)
         body = text_schemas.encode_embedding_request(request, upstream_model=upstream_model)
         return Wire(self.path("/embeddings", upstream_model), self.headers, body)
 

@@ -7,9 +7,16 @@ the strict servers and silently ignored by the others; it is the same to us.
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from inference.providers.adapter import Operation
 from inference.schemas import ChatRequest
+from inference.text_schemas import CompletionRequest, EmbeddingRequest
 
-FIELDS: Final = frozenset(ChatRequest.__struct_fields__)
+FIELDS: Final = frozenset(
+    ChatRequest.__struct_fields__ + CompletionRequest.__struct_fields__ + EmbeddingRequest.__struct_fields__
+)
+CHAT: Final = frozenset({Operation.CHAT})
+CHAT_AND_EMBEDDING: Final = CHAT | {Operation.EMBEDDING}
+CHAT_AND_COMPLETION: Final = CHAT | {Operation.COMPLETION}
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 # What only OpenAI's own platform knows.
 OPENAI_ONLY: Final = frozenset(
@@ -21,11 +28,12 @@ OPENAI_ONLY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """``base_url`` empty: it runs wherever the operator put it. ``lacks``: fields of a chat request it doesn't have."""
+    """``base_url`` empty: it runs wherever the operator put it. ``lacks``: fields of requests it doesn't have."""
 
     label: str
     base_url: str = ""
     needs_key: bool = True
+    operations: frozenset[Operation] = frozenset(Operation)
     lacks: frozenset[str] = OPENAI_ONLY
     limit: Literal["max_tokens", "max_completion_tokens"] | None = None  # the only name it has for it; None: both
     named_roles: frozenset[str] = ROLES  # whose messages may have a name
@@ -53,7 +61,7 @@ PRESETS: Final[dict[str, Preset]] = {
         label="Ollama",
         base_url="http://127.0.0.1:11434/v1",
         needs_key=False,
-        lacks=OPENAI_ONLY | {"logit_bias", "n", "parallel_tool_calls", "tool_choice", "user"},
+        lacks=OPENAI_ONLY | {"best_of", "echo", "logit_bias", "n", "parallel_tool_calls", "tool_choice", "user"},
         limit="max_tokens",
     ),
     "lmstudio": Preset(
@@ -66,6 +74,7 @@ PRESETS: Final[dict[str, Preset]] = {
     "groq": Preset(
         label="Groq",
         base_url="https://api.groq.com/openai/v1",
+        operations=CHAT,
         lacks=OPENAI_ONLY | {"frequency_penalty", "logit_bias", "logprobs", "n", "presence_penalty", "top_logprobs"},
         named_roles=frozenset(),
     ),
@@ -78,10 +87,11 @@ PRESETS: Final[dict[str, Preset]] = {
     "mistral": Preset(
         label="Mistral",
         base_url="https://api.mistral.ai/v1",
+        operations=CHAT_AND_EMBEDDING,
         lacks=FIELDS  # and of stream_options it has no need: each stream ends with its usage
         - {"model", "messages", "stream", "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed"}
         - {"frequency_penalty", "presence_penalty", "n", "prediction", "response_format"}
-        - {"tools", "tool_choice", "parallel_tool_calls"},
+        - {"tools", "tool_choice", "parallel_tool_calls", "input", "encoding_format"},
         limit="max_tokens",
         named_roles=frozenset({"tool"}),
         required_tool="any",
@@ -92,6 +102,7 @@ PRESETS: Final[dict[str, Preset]] = {
     "deepseek": Preset(
         label="DeepSeek",
         base_url="https://api.deepseek.com/v1",
+        operations=CHAT,
         lacks=OPENAI_ONLY | {"logit_bias", "n", "parallel_tool_calls", "seed", "user"},
         limit="max_tokens",
         json_schema=False,
@@ -115,6 +126,7 @@ PRESETS: Final[dict[str, Preset]] = {
     "xai": Preset(
         label="xAI",
         base_url="https://api.x.ai/v1",
+        operations=CHAT,
         lacks=OPENAI_ONLY | {"logit_bias"},
         named_roles=frozenset({"user"}),
         reasoning_apart=True,
@@ -122,6 +134,7 @@ PRESETS: Final[dict[str, Preset]] = {
     "cerebras": Preset(
         label="Cerebras",
         base_url="https://api.cerebras.ai/v1",
+        operations=CHAT_AND_COMPLETION,
         lacks=OPENAI_ONLY | {"frequency_penalty", "logit_bias", "parallel_tool_calls", "presence_penalty"},
     ),
 }

@@ -8,6 +8,7 @@ import pytest
 
 from inference.providers import adapter_for
 from inference.providers.adapter import Account, Blame
+from inference.text_schemas import EmbeddingRequest
 from inference.upstream import Deadlines, UpstreamClient
 from tests.factories import deploy, reread_catalogue
 from tests.fakes import answers, azure
@@ -89,6 +90,17 @@ def test_the_name_of_a_deployment_can_t_leave_its_place_in_the_path():
         adapter_for(account(api_version=VERSION)).wire(parse(), upstream_model="../a b?c#d", stream=False)
     )
     assert wire.path == f"/openai/deployments/..%2Fa%20b%3Fc%23d/chat/completions?api-version={VERSION}"
+
+
+@pytest.mark.parametrize(
+    ("version", "path"),
+    [("", "/openai/v1/embeddings"), (VERSION, f"/openai/deployments/ours/embeddings?api-version={VERSION}")],
+)
+def test_embeddings_have_their_place_beside_chat(version, path):
+    request = EmbeddingRequest(model="m", input="Once")
+    wire = asyncio.run(adapter_for(account(api_version=version)).embedding_wire(request, upstream_model="ours"))
+    assert (wire.path, wire.headers) == (path, f"api-key: {KEY}\r\n".encode())
+    assert json.loads(wire.body) == {"model": "ours", "input": "Once"}
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/openai", "/openai/", "/openai/v1", "/openai/v1/"])

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from inference.providers import adapter_for
-from inference.providers.adapter import Account, Unsupported
+from inference.providers.adapter import Account, Operation, Unsupported, Wire
 from inference.providers.dialect import HINTS, NEUTRAL
 from inference.providers.presets import FIELDS, PRESETS, Preset
+from inference.text_schemas import CompletionRequest, EmbeddingRequest
 from tests.fakes import answers
 from tests.inference.chat_bodies import MINIMAL, parse
 
@@ -151,6 +152,48 @@ def test_usage_is_asked_of_streams_where_that_is_known():
     body = sent("mistral", stream=True, stream_options=options)
     assert body["stream"] is True
     assert "stream_options" not in body
+
+
+# Text completions and embeddings
+
+
+def body_of(wire: Wire) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(wire.body)
+    return body
+
+
+def completed(preset: str, **changes: Any) -> dict[str, Any]:
+    request = CompletionRequest(model="m", prompt="Once", **changes)
+    return body_of(asyncio.run(adapter_for(account(preset)).completion_wire(request, upstream_model="t", stream=False)))
+
+
+def embedded(preset: str, **changes: Any) -> dict[str, Any]:
+    request = EmbeddingRequest(model="m", input="Once", **changes)
+    return body_of(asyncio.run(adapter_for(account(preset)).embedding_wire(request, upstream_model="t")))
+
+
+def test_operations_that_a_service_does_not_have_are_refused():
+    for preset, known in PRESETS.items():
+        for operation, ask in ((Operation.COMPLETION, completed), (Operation.EMBEDDING, embedded)):
+            if operation in known.operations:
+                assert ask(preset)["model"] == "t"
+            else:
+                with pytest.raises(Unsupported, match=f"does not do {operation}") as caught:
+                    ask(preset)
+                assert caught.value.param == "model"
+
+
+def test_fields_of_completions_and_embeddings_are_treated_as_those_of_chat():
+    assert completed("ollama", user="u", n=1, echo=False) == {"model": "t", "prompt": "Once", "max_tokens": 16}
+    with pytest.raises(Unsupported, match="echo"):
+        completed("ollama", echo=True)
+    assert embedded("mistral", user="u", encoding_format="float") == {
+        "model": "t",
+        "input": "Once",
+        "encoding_format": "float",
+    }
+    with pytest.raises(Unsupported, match="dimensions"):
+        embedded("mistral", dimensions=8)
 
 
 # Messages
