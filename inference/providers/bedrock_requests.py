@@ -58,7 +58,7 @@ _DOCUMENTS: Final = {
     "text/plain": "txt",
     "text/markdown": "md",
 }
-_DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
+_DATA_URL: Final = re.compile(r"data:([\w.+-]++/[\w.+-]++)(?:;[\w-]++=[^;,]*+)*+;base64,", re.IGNORECASE)
 _TOOL_USE_ID: Final = re.compile(r"[a-zA-Z0-9_.:-]{1,64}\Z")
 _CACHING: Final = re.compile(r"anthropic\.claude|amazon\.nova")  # the others refuse a cachePoint
 

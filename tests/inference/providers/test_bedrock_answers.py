@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.answers import BadAnswer, UpstreamStreamError
@@ -124,6 +124,7 @@ def test_the_same_chunks_wherever_the_bytes_are_cut():
             assert reader.done
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(TOOL_STREAM))))
 def test_the_same_chunks_in_any_pieces(cuts):
     ends = [*sorted(cuts), len(TOOL_STREAM)]
@@ -275,6 +276,7 @@ def test_calls_without_end_are_stopped():
     assert len(broken(b"".join(call(number) for number in range(MAX_CALLS + 1)))) == 2 * MAX_CALLS
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_chunks_or_a_bad_answer(data):
     with suppress(BadAnswer, UpstreamStreamError):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.providers import bedrock_requests
@@ -160,6 +160,12 @@ def test_images_in_the_request_are_sent_on(media, name):
     image = {"type": "image_url", "image_url": {"url": f"data:image/{media};base64,{PNG}", "detail": "low"}}
     content = encode(said(text("What is it?"), image))["messages"][0]["content"]
     assert content[1] == {"image": {"format": name, "source": {"bytes": PNG}}}
+
+
+def test_an_image_s_address_may_have_parameters():
+    image = {"type": "image_url", "image_url": {"url": f"DATA:image/png;charset=x;name=a=b;base64,{PNG}"}}
+    content = encode(said(text("What is it?"), image))["messages"][0]["content"]
+    assert content[1] == {"image": {"format": "png", "source": {"bytes": PNG}}}
 
 
 @pytest.mark.parametrize("url", ["https://example.com/a.png", "data:image/bmp;base64,AA==", "data:image/png,AA", ""])
@@ -326,6 +332,7 @@ _messages = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(_messages)
 def test_what_is_sent_is_valid_or_refused(messages):
     request = parse_chat_request(msgspec.json.encode({"model": "m", "messages": messages}))
