@@ -23,7 +23,7 @@ KIND_FIELDS: Final[dict[str, frozenset[str]]] = {
     ProviderKind.ANTHROPIC: frozenset({"api_version"}),
     ProviderKind.BEDROCK: frozenset({"region"}),
     ProviderKind.GEMINI: frozenset(),
-    ProviderKind.VERTEX: frozenset({"region", "project"}),
+    ProviderKind.VERTEX: frozenset({"region", "project", "api_version"}),
 }
 SOME_KINDS: Final = frozenset().union(*KIND_FIELDS.values())
 # What each needs, beside the form's fields.
@@ -44,8 +44,9 @@ KIND_HELP: Final[dict[str, str]] = {
     ),
     ProviderKind.GEMINI: "The credential is an API key of Google AI Studio (AIza…). The base URL may stay empty.",
     ProviderKind.VERTEX: (
-        "Enter the project and the region, such as us-central1 or global. The credential is the whole JSON of a "
-        "service account's key; empty, it is what this machine has (application default credentials)."
+        "The credential is the whole JSON of a service account's key, whose project counts unless another is entered; "
+        "empty, it is what this machine has (application default credentials), and the project must be entered. "
+        "A region is one such as us-central1; empty, it is global."
     ),
 }
 # A credential is for these; where one changes, it would go to somebody else.

@@ -13,15 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from helixflow.lib import crypto
-from inference import schemas
-from inference.answers import BadAnswer, Chunk, UpstreamStreamError
+from inference import embeddings, schemas
+from inference.answers import BadAnswer, Chunk, UpstreamStreamError, Usage
 from inference.catalogue import DEADLINES, account_of
 from inference.connection import Connection
 from inference.failures import FAILURES, clean
 from inference.models import Deployment, Provider
 from inference.providers import adapter_for
-from inference.providers.adapter import Account, Adapter, CredentialError, StreamReader, Unsupported
+from inference.providers.adapter import Account, Adapter, CredentialError, Operation, StreamReader, Unsupported
+from inference.text_schemas import parse_embedding_request
 from inference.upstream import (
     Origin,
     Response,
@@ -39,6 +42,7 @@ MAX_ERROR_BODY: Final = 64 * 1024
 SHOWN_CHARS: Final = 200
 GREETING: Final = b"""{"model": "probe", "messages": [{"role": "user", "content": "Say hello in one short sentence."}],
     "max_tokens": 32, "stream": true}"""
+WORDS: Final = b'{"model": "probe", "input": "hello"}'
 
 
 @dataclass(slots=True)
@@ -63,9 +67,15 @@ class Report:
         return not self.error
 
 
-def ask_deployment(deployment: Deployment) -> Report:
-    """Have its model say a few words."""
+def ask_deployment(deployment: Deployment, operation: Operation | None = None) -> Report:
+    """Have its model say a few words, or make an embedding. None: whichever its name suggests."""
+    if (operation or likely_operation(deployment)) is Operation.EMBEDDING:
+        return _ask(deployment.provider, lambda probe: probe.embed(deployment.upstream_model))
     return _ask(deployment.provider, lambda probe: probe.converse(deployment.upstream_model))
+
+
+def likely_operation(deployment: Deployment) -> Operation:
+    return Operation.EMBEDDING if "embed" in deployment.upstream_model.lower() else Operation.CHAT
 
 
 def ask_models(provider: Provider) -> Report:
@@ -74,7 +84,7 @@ def ask_models(provider: Provider) -> Report:
 
 
 def new_adapter(account: Account) -> Adapter:
-    """One that shares nothing with the data plane's: tokens and locks belong to an event loop. Raises ValueError."""
+    """One that shares nothing with the data plane's, whose token may outlive its credential. Raises ValueError."""
     return adapter_for.__wrapped__(account)
 
 
@@ -131,6 +141,20 @@ class _Probe:
         )
         if await self._accepted(response, "The model's name there may be wrong, or it may not be one to chat with."):
             await self._listen(response, self._adapter.stream(request))
+
+    async def embed(self, upstream_model: str) -> None:
+        if Operation.EMBEDDING not in self._adapter.operations:
+            raise Unsupported("input", "embeddings")
+        request = parse_embedding_request(WORDS)
+        wire = await self._adapter.embedding_wire(request, upstream_model=upstream_model)
+        self._sent_to(self._adapter.origin, wire.path)
+        response = await self._client.post(
+            self._adapter.origin, wire.path, wire.headers, wire.body, DEADLINES.within(WITHIN_S)
+        )
+        if await self._accepted(response, "The model's name there may be wrong, or it may not make embeddings."):
+            found = self._adapter.read_embeddings(request, await response.read(MAX_ANSWER))
+            written = embeddings.write(found, count=1, model="probe", usage=Usage(1, 0, 1), as_base64=False)
+            self._report.said = f"A vector of {len(msgspec.json.decode(written)['data'][0]['embedding'])} numbers."
 
     async def list_models(self) -> None:
         listing = await self._adapter.listing()
@@ -242,7 +266,7 @@ def _explain(error: Exception) -> tuple[str, str]:
         case CredentialError():
             return "No access token could be had with this credential.", "Check the credential and what it may do."
         case Unsupported():
-            return "This kind of provider can't be asked that.", "Send it a request to see what it can do."
+            return "This kind of provider can't be asked that.", "Have another kind of provider answer for the model."
         case UpstreamStreamError():
             return "The provider reported an error instead of an answer.", "Try again, and look at its status page."
     return "The answer makes no sense.", "Check that the base URL is an API of this kind, up to and including /v1."

@@ -67,11 +67,13 @@ class CatalogueAdmin(admin.ModelAdmin):  # the stubs' generic is not subscriptab
         shared = self.admin_site.each_context(request) | {"opts": self.opts, "media": self.media}
         return TemplateResponse(request, f"admin/inference/{template}", shared | context)
 
-    def report_page(self, request: HttpRequest, row: Any, report: Report, question: str) -> TemplateResponse:
+    def report_page(
+        self, request: HttpRequest, row: Any, report: Report, question: str, **context: Any
+    ) -> TemplateResponse:
         outcome = f"answered in {report.total_ms} ms" if report.ok else f"failed: {report.error}"
         self.log_change(request, row, f"Tested: {outcome}"[:500])
         title = f"{row}: {'it works' if report.ok else 'it failed'}"
-        return self.page(request, "report.html", title=title, original=row, report=report, question=question)
+        return self.page(request, "report.html", title=title, original=row, report=report, question=question, **context)
 
 
 def enabled_deployments() -> Count:

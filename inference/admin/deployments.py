@@ -2,7 +2,7 @@
 
 import uuid
 from functools import cache, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -19,6 +19,9 @@ from inference import catalogue, health_shared, probing
 from inference.admin import live
 from inference.admin.base import CatalogueAdmin, stranded
 from inference.models import Deployment, Model
+from inference.providers.adapter import Operation
+
+QUESTIONS: Final = {"words": Operation.CHAT, "embeddings": Operation.EMBEDDING}
 
 
 @admin.register(Deployment)
@@ -62,8 +65,13 @@ class DeploymentAdmin(CatalogueAdmin):
         return Model.objects.filter(id=row.model_id)
 
     def test(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+        """Chat or embeddings: the page of the result offers the other one."""
         deployment = self.to_change(request, pk)
-        return self.report_page(request, deployment, probing.ask_deployment(deployment), "a few words")
+        asked = QUESTIONS.get(request.POST.get("ask", "")) or probing.likely_operation(deployment)
+        report = probing.ask_deployment(deployment, asked)
+        other = "embeddings" if asked is Operation.CHAT else "words"
+        question = "a few words" if asked is Operation.CHAT else "an embedding"
+        return self.report_page(request, deployment, report, question, other=other)
 
     def reset(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         """Let requests through again at once, whatever is remembered of the deployment."""

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
+from django.forms import TextInput
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern
@@ -89,6 +90,10 @@ class ProviderAdmin(CatalogueAdmin):
         return self.page(request, "import_list.html", title=title, original=provider, report=report, listed=listed)
 
     def _confirm(self, request: HttpRequest, provider: Provider, options: ImportOptions, rows: Any) -> HttpResponse:
+        """Azure lists models, while its requests name deployments: only their operator knows those names."""
+        if provider.kind == ProviderKind.AZURE:
+            for row in rows:
+                row.fields["upstream_model"].widget = TextInput(attrs={"size": 40})
         names = [row["name"].value() for row in rows]
         here = set(Model.objects.filter(name__in=names).values_list("name", flat=True))
         marked = [(row, name in here) for row, name in zip(rows, names, strict=True)]
