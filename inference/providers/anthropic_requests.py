@@ -47,7 +47,7 @@ Generation = tuple[int, int]
 
 # What changed between generations of the models. Other makers' models behind this protocol follow the older ways.
 _NEWEST: Final[Generation] = (99, 0)
-_OTHER_MAKERS: Final[Generation] = (4, 5)
+_OTHER_MAKERS: Final[Generation] = (4, 1)
 _THINKS: Final[Generation] = (3, 7)
 _TAKES_SCHEMAS: Final[Generation] = (4, 5)
 _THINKS_BY_EFFORT: Final[Generation] = (4, 6)  # before, a budget of tokens; no longer any prefilled answers either
@@ -86,7 +86,7 @@ def translate(request: ChatRequest, *, model: str, stream: bool, version: str) -
         metadata=_metadata(request.safety_identifier or request.user),
     )
     _end_with_user(wire, age)
-    _add_tools(wire, request, said)
+    _add_tools(wire, request, said, age)
     _add_format(wire, request, said, age)
     _add_thinking(wire, request, said, age)
     _add_sampling(wire, request, samples=age < _SAMPLES_ITS_OWN_WAY and version < _SAMPLING_REMOVED)
@@ -136,8 +136,8 @@ def _end_with_user(wire: MessagesRequest, age: Generation) -> None:
 # Tools
 
 
-def _add_tools(wire: MessagesRequest, request: ChatRequest, said: Conversation) -> None:
-    wire.tools = _tools(request)
+def _add_tools(wire: MessagesRequest, request: ChatRequest, said: Conversation, age: Generation) -> None:
+    wire.tools = _tools(request, strictly=age >= _TAKES_SCHEMAS)
     if wire.tools is None:
         if names := said.tools_called:  # calls in the conversation want their tools defined
             wire.tools = [Tool(name, _NO_PARAMETERS) for name in names]
@@ -153,22 +153,22 @@ def _add_tools(wire: MessagesRequest, request: ChatRequest, said: Conversation) 
         choice.disable_parallel_tool_use = True
 
 
-def _tools(request: ChatRequest) -> list[Tool] | None:
+def _tools(request: ChatRequest, *, strictly: bool) -> list[Tool] | None:
     tools = []
     for index, tool in enumerate(request.tools or ()):
         if not isinstance(tool, FunctionTool):
             raise Unsupported(f"tools[{index}]", "Custom tools are not supported by this model.")
-        tools.append(_tool(tool.function))
-    tools += [_tool(function) for function in request.functions or ()]
+        tools.append(_tool(tool.function, strictly=strictly and tool.function.strict is True))
+    tools += [_tool(function, strictly=False) for function in request.functions or ()]
     return tools or None
 
 
-def _tool(function: FunctionDefinition | LegacyFunction) -> Tool:
+def _tool(function: FunctionDefinition | LegacyFunction, *, strictly: bool) -> Tool:
     tool = Tool(function.name, _NO_PARAMETERS, function.description)
     if function.parameters is not ABSENT:
         schema = _decode_object(function.parameters)
         schema.setdefault("type", "object")
-        if isinstance(function, FunctionDefinition) and function.strict:
+        if strictly:
             try:
                 schema = closed(schema)
                 tool.strict = True

@@ -46,7 +46,7 @@ def complaint(request: Received) -> Complaint | None:
 
 
 def of_headers(request: Received) -> Complaint | None:
-    if not request.headers.get("x-api-key") or "authorization" in request.headers:
+    if ("x-api-key" in request.headers) == ("authorization" in request.headers):
         return 401, "authentication_error", "invalid x-api-key"
     if request.headers.get("anthropic-version") not in {"2023-06-01", "2026-10-21"}:
         return 400, "invalid_request_error", "anthropic-version: header is required"

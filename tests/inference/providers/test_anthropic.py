@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 import requests
+from anthropic import Anthropic
 from pydantic import BaseModel
 
 from inference.models import Deployment, Provider
@@ -269,6 +270,20 @@ def test_a_stream_that_breaks_off_is_an_error(
     assert [next(stream).choices[0].delta.content for _ in range(3)] == ["", *fake.TOKENS[:2]]
     with pytest.raises(openai.APIError, match="unavailable"):
         next(stream)
+
+
+def test_anthropics_own_client_understands_the_fake(anthropic: AnthropicUpstream) -> None:
+    url = anthropic.url.removesuffix("/v1")
+    messages: Messages = [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
+    tools: Any = [{"name": "get_weather", "input_schema": WEATHER}]
+    with Anthropic(base_url=url, api_key=fake.KEY, max_retries=0, timeout=20) as client:
+        asked: Any = {"model": "claude-opus-5-5", "max_tokens": 150, "messages": messages, "tools": tools}
+        whole = client.messages.create(**asked)
+        with client.messages.stream(**asked) as stream:
+            streamed = stream.get_final_message()
+    assert [block.type for block in whole.content] == ["text", "tool_use"]
+    assert [block.to_dict() for block in streamed.content] == [block.to_dict() for block in whole.content]
+    assert streamed.stop_reason == whole.stop_reason == "tool_use"
 
 
 def test_the_list_of_models(anthropic: AnthropicUpstream) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from inference.providers import call_ids
 from tests.inference.providers.anthropic_asked import (
     NEWER,
     OLDER,
@@ -119,6 +120,17 @@ def test_results_in_a_row_are_one_turn_and_come_first() -> None:
             ],
         ),
     ]
+
+
+def test_a_result_goes_before_what_the_user_said_meanwhile() -> None:
+    last = turns(user(), assistant(tool_calls=[call()]), user("Well?"), result(), tools=[function()])[-1]
+    assert [block["type"] for block in last[1]] == ["tool_result", "text"]
+
+
+def test_ids_of_calls_lose_what_they_carry_for_others() -> None:
+    carrying = call_ids.make(call_ids.Carried("mark", signature="s" * 500))
+    found = turns(user(), assistant(tool_calls=[call(called=carrying)]), result(called=carrying))
+    assert found[1][1][0]["id"] == found[2][1][0]["tool_use_id"] == carrying.partition("-")[0]
 
 
 def test_a_result_may_be_empty() -> None:
