@@ -18,45 +18,58 @@ PATIENCE_S = 20
 SECRET_TEXT = b"The patient has 3 weeks."
 
 
-def answer(body: bytes = b'{"id":"chatcmpl-old","created":1700000000,"choices":[]}', **fields: Any) -> KeptAnswer:
-    return KeptAnswer(
-        **{
-            "body": body,
-            "content_type": "application/json",
-            "upstream": "first",
-            "id": "chatcmpl-old",
-            "created": 1_700_000_000,
-            "kept_at": KEPT_AT,
-        }
-        | fields
+def answer(
+    body: bytes = b'{"id":"chatcmpl-old","created":1700000000,"choices":[]}',
+    *,
+    content_type: str = "application/json",
+    id: str = "chatcmpl-old",  # noqa: A002  # the field's name
+    created: int = 1_700_000_000,
+    kept_at: float = KEPT_AT,
+) -> KeptAnswer:
+    return KeptAnswer(body=body, content_type=content_type, upstream="first", id=id, created=created, kept_at=kept_at)
+
+
+def claim(
+    claims: Claims,
+    key: str = "order-1",
+    body: bytes = b"{}",
+    *,
+    organization_id: uuid.UUID = ORGANIZATION,
+    api_key_id: uuid.UUID = API_KEY,
+    wait_until: float | None = None,
+) -> Coroutine[Any, Any, Any]:
+    return claims.claim(
+        organization_id=organization_id,
+        api_key_id=api_key_id,
+        key=key,
+        fingerprint=idempotency.fingerprint("/v1/chat/completions", body),
+        wait_until=wait_until,
     )
 
 
-def claim(claims: Claims, key: str = "order-1", body: bytes = b"{}", **fields: Any) -> Coroutine[Any, Any, Any]:
-    fingerprint = idempotency.fingerprint("/v1/chat/completions", body)
-    asked = {"organization_id": ORGANIZATION, "api_key_id": API_KEY, "key": key, "fingerprint": fingerprint}
-    return claims.claim(**asked | fields)
+def client() -> Any:
+    """Typed loosely: the stubs know strings and bytes, and this one gives bytes."""
+    return redis.sync_client()
 
 
 def stored() -> dict[str, bytes]:
     """What Redis has for the organization, the books aside."""
-    client = redis.sync_client()
     base = room.books(ORGANIZATION)[0]
-    return {key.decode(): client.get(key) for key in client.keys(f"{base}:*") if len(key) == len(base) + 33}
+    keys = [key.decode() for key in client().keys(f"{base}:*")]
+    return {key: client().get(key) for key in keys if len(key) == len(base) + 33}
 
 
 def booked() -> tuple[int, int]:
     """How many names and how many bytes the books have. They must agree with each other."""
-    client = redis.sync_client()
     sizes, due, turn = room.books(ORGANIZATION)
-    held = {name: int(size) for name, size in client.hgetall(sizes).items()}
+    held = {name: int(size) for name, size in client().hgetall(sizes).items()}
     total = held.pop(b"total", 0)
     assert sum(held.values()) == total
-    assert set(held) == set(client.zrange(due, 0, -1)) == set(client.zrange(turn, 0, -1))
+    assert set(held) == set(client().zrange(due, 0, -1)) == set(client().zrange(turn, 0, -1))
     return len(held), total
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = PATIENCE_S) -> None:
+async def until(condition: Callable[[], object], *, seconds: float = PATIENCE_S) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
@@ -70,7 +83,6 @@ def leave_without_a_word(claims: Claims) -> None:
 
 def forget_leases() -> None:
     """As time does, or a flush."""
-    client = redis.sync_client()
     for key, value in stored().items():
         if value.startswith(b"L"):
-            client.delete(key)
+            client().delete(key)

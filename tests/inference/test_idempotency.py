@@ -9,11 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helixflow.lib import errors, redis
+from helixflow.lib import errors
 from inference.keeping import idempotency
 from inference.keeping.idempotency import Claims, Lease
 from inference.keeping.kept import MAX_BODY, KeptAnswer
-from tests.inference.kept_answers import API_KEY, ORGANIZATION, PATIENCE_S, SECRET_TEXT, answer, claim, stored, until
+from tests.inference.kept_answers import (
+    API_KEY,
+    ORGANIZATION,
+    PATIENCE_S,
+    SECRET_TEXT,
+    answer,
+    claim,
+    client,
+    stored,
+    until,
+)
 
 STREAM = answer(b'data: {"id":"chatcmpl-old"}\n\ndata: [DONE]\n\n', content_type="text/event-stream; charset=utf-8")
 
@@ -167,7 +177,7 @@ def test_answers_are_kept_for_a_day_and_those_of_made_up_keys_for_ten_minutes(ke
 
     asyncio.run(run())
     (name,) = stored()
-    assert seconds - 60 < redis.sync_client().ttl(name) <= seconds
+    assert seconds - 60 < client().ttl(name) <= seconds
 
 
 def test_a_waiter_who_leaves_takes_nobody_along():
@@ -257,14 +267,14 @@ def test_redis_alone_tells_nothing(settings):
         await (await claim(Claims(), "tell-nobody")).finish(answer(SECRET_TEXT))
 
     asyncio.run(keep())
-    client = redis.sync_client()
+    server = client()
     everything = b"".join(
-        key + (client.get(key) if client.type(key) == b"string" else b"") for key in client.scan_iter()
+        key + (server.get(key) if server.type(key) == b"string" else b"") for key in server.scan_iter()
     )
     for secret in (SECRET_TEXT, b"tell-nobody", b"application/json"):
         assert secret not in everything
     (name,) = stored()
-    client.set(name, client.get(name)[:-1] + b"x")
+    server.set(name, server.get(name)[:-1] + b"x")
     with pytest.raises(errors.ServerError, match="can't be read"):
         asyncio.run(claim(Claims(), "tell-nobody"))
     settings.ENCRYPTION_KEYS = ["another-key"]

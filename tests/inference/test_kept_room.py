@@ -7,13 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helixflow.lib import errors, redis
+from helixflow.lib import errors
 from inference.keeping import room
 from inference.keeping.idempotency import Claims
 from inference.keeping.kept import KeptAnswer
 from inference.keeping.response_cache import Directives, Entry
 from inference.schemas import parse_chat_request
-from tests.inference.kept_answers import ORGANIZATION, answer, booked, claim, stored
+from tests.inference.kept_answers import ORGANIZATION, answer, booked, claim, client, stored
 
 ROOM = 20_000
 ENTRY = 700 + 1_100  # about what an answer of 1,000 random bytes takes
@@ -69,14 +69,14 @@ def test_the_books_have_what_is_there_and_what_it_takes():
 
 
 def test_the_books_say_no_less_than_redis_really_needs():
-    client = redis.sync_client()
+    server = client()
 
     async def run():
         for number in range(300):
             await keep(f"order-{number}", answer(body(100)))
 
     asyncio.run(run())
-    needed = sum(client.memory_usage(key, samples=0) for key in client.scan_iter() if b":kept:" in key)
+    needed = sum(server.memory_usage(key, samples=0) for key in server.scan_iter() if b":kept:" in key)
     assert needed < booked()[1] < 2 * needed
 
 
@@ -119,9 +119,9 @@ def test_a_mark_lives_as_long_as_the_answer_would_have(small):
         return name
 
     name = asyncio.run(run())
-    client = redis.sync_client()
-    assert client.get(name).startswith(b"M")
-    assert 0 < client.ttl(name) <= 600
+    server = client()
+    assert server.get(name).startswith(b"M")
+    assert 0 < server.ttl(name) <= 600
 
 
 def test_the_oldest_marks_go_last(small):
@@ -163,8 +163,8 @@ def test_what_has_expired_leaves_the_books():
         await entry(1).put(answer(body()), Directives(), 1)
         await keep("order-1", answer(body()))
         _, due, _ = room.books(ORGANIZATION)
-        client = redis.sync_client()
-        client.zadd(due, dict.fromkeys(client.zrange(due, 0, 0), 1))  # long ago
+        server = client()
+        server.zadd(due, dict.fromkeys(server.zrange(due, 0, 0), 1))  # long ago
         await keep("order-2", answer(body()))
 
     asyncio.run(run())
@@ -176,9 +176,9 @@ def test_the_books_outlive_everything_in_them():
         await keep("order-1", answer(body()))
 
     asyncio.run(run())
-    client = redis.sync_client()
+    server = client()
     (name,) = stored()
-    assert min(client.ttl(book) for book in room.books(ORGANIZATION)) > client.ttl(name)
+    assert min(server.ttl(book) for book in room.books(ORGANIZATION)) > server.ttl(name)
 
 
 def test_each_organization_has_its_own_room(small):
@@ -203,7 +203,7 @@ ACTIONS = st.one_of(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(actions=st.lists(ACTIONS, max_size=40))
 def test_whatever_is_kept_the_room_is_not_exceeded_and_the_newest_answer_is_there(small, actions):
-    redis.sync_client().flushdb()
+    client().flushdb()
 
     async def run():
         for turn, (action, number, size) in enumerate(actions):

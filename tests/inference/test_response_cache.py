@@ -10,11 +10,10 @@ import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helixflow.lib import redis
 from inference.keeping.kept import MAX_BODY, KeptAnswer, Recording, pack, unpack
 from inference.keeping.response_cache import Directives, Entry, cacheable, canonical
 from inference.schemas import parse_chat_request
-from tests.inference.kept_answers import ORGANIZATION, SECRET_TEXT, answer, booked, stored
+from tests.inference.kept_answers import ORGANIZATION, SECRET_TEXT, answer, booked, client, stored
 
 OTHER_ORGANIZATION = uuid.UUID("018f0000-0000-7000-8000-000000000009")
 EVERYTHING = Directives()
@@ -129,7 +128,7 @@ def test_redis_alone_opens_nothing():
     ((name, sealed),) = stored().items()
     assert SECRET_TEXT not in sealed
     assert "gpt" not in name
-    redis.sync_client().set(name, sealed[:-1] + b"x")
+    client().set(name, sealed[:-1] + b"x")
     assert get(entry()) is None
 
 
@@ -137,16 +136,16 @@ def test_an_answer_of_another_request_in_its_place_is_a_miss():
     put(entry(), answer())
     (mine,) = stored()
     put(entry(n=2), answer(b"other"))
-    client = redis.sync_client()
+    server = client()
     (other,) = set(stored()) - {mine}
-    client.set(mine, client.get(other))
+    server.set(mine, server.get(other))
     assert get(entry()) is None
 
 
 def test_it_is_kept_as_long_as_the_organization_says():
     put(entry(), answer(), ttl_s=90)
     (name,) = stored()
-    assert 60 < redis.sync_client().ttl(name) <= 90
+    assert 60 < client().ttl(name) <= 90
 
 
 def test_a_shorter_time_holds_at_once_for_what_is_there():
