@@ -12,6 +12,7 @@ from pathlib import Path
 import xllamacpp
 
 CONTEXT_TOKENS = 8192  # what the model was trained with; shared by the requests in progress
+EMBEDDED_TOKENS = 1024  # of one input: all of it is worked on at once, at 400 KB of memory a token
 WARNINGS = 2
 
 
@@ -24,6 +25,9 @@ def parameters(weights: str, port: int, api_key: str, name: str) -> xllamacpp.Co
     wanted.n_parallel = 4
     wanted.n_ctx = CONTEXT_TOKENS
     wanted.kv_unified = True
+    wanted.embedding = True  # chat and completions are the same with it
+    wanted.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN  # one vector for an input
+    wanted.n_ubatch = EMBEDDED_TOKENS
     # Half the cores, and no spinning: threads that wait for each other on busy cores made tokens 20 times slower.
     wanted.cpuparams.n_threads = wanted.cpuparams_batch.n_threads = max(1, (os.cpu_count() or 1) // 2)
     wanted.cpuparams.poll = wanted.cpuparams_batch.poll = 0

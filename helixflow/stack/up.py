@@ -120,6 +120,8 @@ HIDDEN: Final = (
     "the database system is starting up",
     "need to evaluate at least 1 token",  # the model, of every prompt that it met before
     "n_past was set to",
+    "model default pooling_type is",  # that it embeds is told on the page about it
+    "embeddings required but some input tokens",
     "Started server process",
     "Waiting for application",
     "Application startup complete",

@@ -1,5 +1,8 @@
 """The official OpenAI client for Python, unmodified, against the whole of HelixFlow with its real embedded model."""
 
+import math
+from itertools import accumulate
+
 import openai
 import pytest
 from openai import OpenAI
@@ -112,6 +115,71 @@ def test_streaming_with_usage(client):
     assert last.choices == []
     assert last.usage.completion_tokens > 0
     assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_text_completions(client):
+    completion = client.completions.create(
+        model=MODEL, prompt="The capital of France is", max_tokens=4, temperature=0, logprobs=2, seed=1, stop="\n"
+    )
+    assert completion.id.startswith("cmpl-")
+    assert (completion.object, completion.model) == ("text_completion", MODEL)
+    [choice] = completion.choices
+    assert "Paris" in choice.text
+    logprobs = choice.logprobs
+    assert "".join(logprobs.tokens) == choice.text
+    assert logprobs.text_offset == [0, *accumulate(map(len, logprobs.tokens))][:-1]
+    assert all(len(top) == 2 for top in logprobs.top_logprobs)
+    assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
+
+
+def test_text_completions_of_several_prompts(client):
+    completion = client.completions.create(model=MODEL, prompt=["One, two,", "Red, green,"], n=2, max_tokens=3)
+    assert [choice.index for choice in completion.choices] == [0, 1, 2, 3]
+    assert completion.usage.completion_tokens == 12
+
+
+def test_text_completions_streamed(client):
+    whole = client.completions.create(model=MODEL, prompt="One, two,", max_tokens=8, temperature=0)
+    stream = client.completions.create(
+        model=MODEL,
+        prompt="One, two,",
+        max_tokens=8,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    *chunks, last = list(stream)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
+    assert (last.choices, last.usage.completion_tokens) == ([], whole.usage.completion_tokens)
+
+
+def cosine(one, other):
+    return sum(a * b for a, b in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other)
+
+
+def test_embeddings(client):
+    """Unless told otherwise the client asks for base64 and unpacks it."""
+    texts = ["The cat sleeps on the sofa.", "A kitten naps on the couch.", "Interest rates rose by half a percent."]
+    answer = client.embeddings.create(model=MODEL, input=texts)
+    assert (answer.object, answer.model) == ("list", MODEL)
+    assert [each.index for each in answer.data] == [0, 1, 2]
+    cat, kitten, rates = (each.embedding for each in answer.data)
+    assert cosine(cat, kitten) > cosine(cat, rates)
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 10
+
+
+@pytest.mark.parametrize("encoding_format", ["float", "base64"])
+def test_embeddings_in_either_format(client, encoding_format):
+    answer = client.embeddings.create(model=MODEL, input="Hello", encoding_format=encoding_format)
+    assert isinstance(answer.data[0].embedding, str if encoding_format == "base64" else list)
+
+
+def test_an_embedding_of_a_long_text(client):
+    answer = client.embeddings.create(model=MODEL, input="word " * 600)
+    assert answer.usage.prompt_tokens > 512
+    with pytest.raises(openai.BadRequestError) as error:
+        client.embeddings.create(model=MODEL, input="word " * 1500)
+    assert "too large" in str(error.value)
 
 
 def test_a_stream_that_is_left_does_no_harm(client):
