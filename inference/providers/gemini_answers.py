@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from inference import sse
+from inference import answers, sse
 from inference.answers import (
     Answer,
     BadAnswer,
@@ -28,7 +28,6 @@ from inference.answers import (
     ToolCall,
     ToolCallDelta,
     TopLogprob,
-    UpstreamStreamError,
 )
 from inference.providers import call_ids
 from inference.providers.call_ids import Carried
@@ -161,17 +160,6 @@ class _Response(_Camel):
 _decode: Final = msgspec.json.Decoder(_Response).decode
 
 
-def _read(data: bytes) -> _Response:
-    try:
-        response = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise BadAnswer(str(problem)) from None
-    if response.error is not None:
-        told = response.error.get("message") if isinstance(response.error, dict) else response.error
-        raise UpstreamStreamError(told[:500] if isinstance(told, str) and told else "the upstream reported an error")
-    return response
-
-
 class _Writer:
     """What one candidate has said so far, as far as the next piece of it needs to know."""
 
@@ -213,7 +201,7 @@ class _Writer:
 
 def read_answer(request: ChatRequest, body: bytes, *, mark: str) -> Answer:
     """Raises BadAnswer and UpstreamStreamError."""
-    response = _read(body)
+    response = answers.read(_decode, body)
     if response.blocked:
         choices = [Choice(index=0, message=Message(content=""), finish_reason=_WITHHELD)]
     else:
@@ -259,7 +247,7 @@ class PieceReader:
 
     def _chunks(self, events: list[bytes]) -> Iterator[Chunk]:
         for event in events:
-            response = _read(event)
+            response = answers.read(_decode, event)
             if response.blocked:
                 delta = Delta(role="assistant", content="")
                 choices = [ChunkChoice(0, delta, _WITHHELD)]

@@ -1,4 +1,4 @@
-"""Google Vertex AI: Gemini's words at a project's address, under short-lived tokens."""
+"""Google Vertex AI: Gemini's words, and for Claude Anthropic's, at a project's address under short-lived tokens."""
 
 import re
 from typing import ClassVar, Final
@@ -6,11 +6,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from inference.answers import BadAnswer
-from inference.providers import google_tokens
-from inference.providers.adapter import Account, Listing
+from inference.answers import Answer, BadAnswer
+from inference.providers import google_tokens, vertex_claude
+from inference.providers.adapter import Account, Listing, StreamReader, Wire
 from inference.providers.gemini import GenerateContentAdapter
 from inference.providers.google_tokens import Tokens
+from inference.schemas import ChatRequest
 from inference.upstream import Origin, header_lines
 
 _REGION: Final = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
@@ -52,10 +53,27 @@ class VertexAdapter(GenerateContentAdapter):
     def secrets(self, value: tuple[str, ...]) -> None:
         """The credential as a whole, which is what the base knows, is not what could turn up in a text."""
 
+    async def wire(self, request: ChatRequest, *, upstream_model: str, stream: bool) -> Wire:
+        if not vertex_claude.serves(upstream_model):
+            return await super().wire(request, upstream_model=upstream_model, stream=stream)
+        body = vertex_claude.encode(request, model=upstream_model, stream=stream)
+        method = "streamRawPredict" if stream else "rawPredict"
+        return Wire(f"{self.resource(upstream_model)}:{method}", await self.headers(), body)
+
+    def read_answer(self, request: ChatRequest, body: bytes) -> Answer:
+        if vertex_claude.wrote(body):
+            return vertex_claude.read_answer(request, body)
+        return super().read_answer(request, body)
+
+    def stream(self, request: ChatRequest) -> StreamReader:
+        return vertex_claude.EitherReader(request, other=super().stream(request))
+
     def resource(self, upstream_model: str) -> str:
         """``upstream_model`` may also say where it is: ``publishers/meta/models/…``, or ``endpoints/…``."""
-        name = upstream_model if "/" in upstream_model else f"publishers/google/models/{upstream_model}"
-        return f"{self._location}/{quote(name)}"
+        name = upstream_model
+        if "/" not in name:
+            name = f"publishers/{'anthropic' if vertex_claude.serves(name) else 'google'}/models/{name}"
+        return f"{self._location}/{quote(name, safe='/@')}"
 
     async def headers(self) -> bytes:
         token = await self._tokens.get()

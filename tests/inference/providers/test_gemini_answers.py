@@ -24,7 +24,7 @@ THINKING = {"generationConfig": {"thinkingConfig": {"includeThoughts": True}}}
 DECLARED = {"tools": [{"functionDeclarations": [{"name": "one"}, {"name": "two"}]}]}
 
 
-def reader(**changes: Any) -> gemini_answers.PieceReader:
+def reader(**changes: Any) -> Any:
     return gemini_answers.PieceReader(parse(**changes), mark="mark")
 
 
@@ -122,6 +122,7 @@ def test_a_stream_and_a_whole_answer_say_the_same():
     for piece in fake.pieces(SENT | DECLARED):
         for chunk in fresh.feed(frame(piece)):
             assembler.add(chunk)
+    usage: Any
     body, usage, reported = assembler.result(id="x", created=1, model="m")
     [streamed] = json.loads(body)["choices"]
     [choice] = msgspec.to_builtins(whole(fake.whole(SENT | DECLARED)).choices)
@@ -179,7 +180,8 @@ def test_arguments_keep_their_numbers_and_lose_their_indentation():
     body = b"""{"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {
         "large": 12345678901234567890123, "exact": 1.10
     }}}]}, "finishReason": "STOP"}]}"""
-    [choice] = gemini_answers.read_answer(parse(), body, mark="mark").choices
+    answer: Any = gemini_answers.read_answer(parse(), body, mark="mark")
+    [choice] = answer.choices
     assert choice.message.tool_calls[0].function.arguments == '{"large":12345678901234567890123,"exact":1.10}'
     assert (choice.message.content, choice.finish_reason) == (None, "tool_calls")
 

@@ -37,15 +37,15 @@ def sent(*, model: str = "gemini-3-flash", stream: bool = False, **changes: Any)
     return body
 
 
-def contents(*messages: dict[str, Any]) -> list[dict[str, Any]]:
+def contents(*messages: dict[str, Any]) -> Any:
     return sent(messages=messages)["contents"]
 
 
-def user_parts(*content: dict[str, Any]) -> list[dict[str, Any]]:
+def user_parts(*content: dict[str, Any]) -> Any:
     return contents({"role": "user", "content": content})[0]["parts"]
 
 
-def config(**changes: Any) -> dict[str, Any]:
+def config(**changes: Any) -> Any:
     found = sent(**changes)["generationConfig"]
     found.pop("maxOutputTokens")
     return found
@@ -349,7 +349,7 @@ def test_what_has_no_counterpart_is_named(changes, param):
 
 def test_the_request_stays_as_it_was():
     """Another deployment may be asked the same."""
-    request = parse(tools=TOOLS, tool_choice=allowing("auto"), stop="x")
+    request: Any = parse(tools=TOOLS, tool_choice=allowing("auto"), stop="x")
     before = repr(request)
     asyncio.run(ADAPTER.wire(request, upstream_model="gemini-2.5-pro", stream=True))
     assert repr(request) == before

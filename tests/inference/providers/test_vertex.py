@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -326,7 +327,7 @@ def test_the_key_and_the_token_are_secrets(service):
 
 def test_gemini_s_models_are_listed(service):
     adapter = VertexAdapter(account(credential=service.service_account()))
-    listing = asyncio.run(adapter.listing())
+    listing: Any = asyncio.run(adapter.listing())
     assert listing.origin.host == "europe-west4-aiplatform.googleapis.com"
     assert (listing.origin.prefix, listing.path.partition("?")[0]) == ("/v1beta1", "/publishers/google/models")
     body = {"publisherModels": [{"name": f"publishers/google/models/{name}"} for name in ("gemini-2.5-pro", "veo-3")]}
