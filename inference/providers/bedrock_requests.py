@@ -32,6 +32,7 @@ from inference.parts import (
     ToolMessage,
     UserMessage,
 )
+from inference.providers import bedrock_families
 from inference.providers.adapter import Unsupported
 from inference.schemas import DEFAULT_MAX_TOKENS, ChatRequest
 
@@ -60,24 +61,27 @@ _DOCUMENTS: Final = {
 }
 _DATA_URL: Final = re.compile(r"data:([\w.+-]++/[\w.+-]++)(?:;[\w-]++=[^;,]*+)*+;base64,", re.IGNORECASE)
 _TOOL_USE_ID: Final = re.compile(r"[a-zA-Z0-9_.:-]{1,64}\Z")
-_CACHING: Final = re.compile(r"anthropic\.claude|amazon\.nova")  # the others refuse a cachePoint
 
 
 def encode(request: ChatRequest, *, upstream_model: str) -> bytes:
     """Raises Unsupported. What only tunes cost or storage (seed, service_tier, metadata, …) is left out."""
     _refuse_unsupported(request)
     tools = _tool_config(request)
-    conversation = _Conversation(with_tools=tools is not None, caches=_CACHING.search(upstream_model) is not None)
+    conversation = _Conversation(with_tools=tools is not None, caches=bedrock_families.caches(upstream_model))
     for index, message in enumerate(request.messages):
         conversation.add(message, f"messages[{index}]")
     if isinstance(request.response_format, JsonObjectFormat):
         conversation.system.append({"text": ONLY_JSON})
-    body: Json = {"messages": conversation.turns(), "inferenceConfig": _inference_config(request)}
+    turns = conversation.turns()
+    bedrock_families.finish_turns(turns, upstream_model=upstream_model)
+    config = _inference_config(request)
+    sampling, fields = bedrock_families.options(request, upstream_model=upstream_model, max_tokens=config["maxTokens"])
+    body: Json = {"messages": turns, "inferenceConfig": config | sampling}
     optional = {
         "system": conversation.system,
         "toolConfig": tools,
         "outputConfig": _output_config(request),
-        "additionalModelRequestFields": _reasoning(request.reasoning_effort, upstream_model),
+        "additionalModelRequestFields": fields,
     }
     return msgspec.json.encode(body | {name: value for name, value in optional.items() if value})
 
@@ -114,10 +118,6 @@ def _inference_config(request: ChatRequest) -> Json:
     if limit == 0:
         raise _unsupported(name, "answers of no tokens")
     config: Json = {"maxTokens": DEFAULT_MAX_TOKENS if limit is None else limit}
-    if request.temperature is not None:
-        config["temperature"] = min(request.temperature, 1.0)  # its scale ends where OpenAI's goes on to 2
-    if request.top_p is not None:
-        config["topP"] = request.top_p
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     if any(stop):
         config["stopSequences"] = [sequence for sequence in stop if sequence]
@@ -135,25 +135,6 @@ def _output_config(request: ChatRequest) -> Json | None:
     if definition.description:
         schema["description"] = definition.description
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}
-
-
-def _reasoning(effort: str | None, upstream_model: str) -> Json | None:
-    """Each family has its own words for it. A model behind the ARN of a profile doesn't tell its family."""
-    if effort is None:
-        return None
-    least = "low" if effort == "minimal" else effort
-    if "gpt-oss" in upstream_model or "kimi" in upstream_model:
-        return {"reasoning_effort": least}
-    if "openai." in upstream_model:
-        return {"reasoning": {"effort": least}}
-    if effort == "none":
-        return None
-    if "nova-2" in upstream_model:
-        most = "high" if effort in {"xhigh", "max"} else least
-        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": most}}
-    if "claude" in upstream_model:
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": least}}
-    raise _unsupported("reasoning_effort")
 
 
 def _tool_config(request: ChatRequest) -> Json | None:

@@ -17,6 +17,8 @@ from tests.fakes.bedrock import body_problem
 Json = dict[str, Any]
 
 CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
+LLAMA = "meta.llama3-70b-instruct-v1:0"
+NEWER = "us.anthropic.claude-sonnet-4-6"
 PNG = base64.b64encode(b"\x89PNG").decode()
 PDF = base64.b64encode(b"%PDF-1.7").decode()
 USER = {"role": "user", "content": "Hi"}
@@ -64,10 +66,10 @@ def test_the_least_there_can_be():
 
 
 def test_options_have_their_places():
-    body = encode(max_tokens=9, max_completion_tokens=7, temperature=0.5, top_p=0.25, stop=["a", "", "b"])
+    options = {"max_tokens": 9, "max_completion_tokens": 7, "temperature": 0.5, "top_p": 0.25, "stop": ["a", "", "b"]}
     expected = {"maxTokens": 7, "temperature": 0.5, "topP": 0.25, "stopSequences": ["a", "b"]}
-    assert body["inferenceConfig"] == expected
-    assert encode(stop="x", temperature=2)["inferenceConfig"] == {
+    assert encode(model=LLAMA, **options)["inferenceConfig"] == expected
+    assert encode(model=LLAMA, stop="x", temperature=2)["inferenceConfig"] == {
         "maxTokens": 150,
         "temperature": 1.0,
         "stopSequences": ["x"],
@@ -197,7 +199,7 @@ def test_breakpoints_of_the_cache_go_to_models_that_know_them():
     marked = said(text("Long.", prompt_cache_breakpoint={"mode": "explicit"}), text("Short."))
     known = encode(marked)["messages"][0]["content"]
     assert known == [{"text": "Long."}, {"cachePoint": {"type": "default"}}, {"text": "Short."}]
-    unknown = encode(marked, model="meta.llama3-70b-instruct-v1:0")["messages"][0]["content"]
+    unknown = encode(marked, model=LLAMA)["messages"][0]["content"]
     assert unknown == [{"text": "Long."}, {"text": "Short."}]
 
 
@@ -303,19 +305,56 @@ def test_json_of_any_kind_is_asked_for_in_words():
 @pytest.mark.parametrize(
     ("model", "effort", "fields"),
     [
-        (CLAUDE, "minimal", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+        ("anthropic.claude-3-haiku-20240307-v1:0", "high", None),
         (CLAUDE, "none", None),
+        (CLAUDE, "minimal", None),
+        (CLAUDE, "low", {"thinking": {"type": "enabled", "budget_tokens": 2048}}),
+        (CLAUDE, "max", {"thinking": {"type": "enabled", "budget_tokens": 7500}}),
+        (NEWER, "minimal", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+        (NEWER, "xhigh", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
+        (NEWER, "none", {"thinking": {"type": "disabled"}}),
         ("openai.gpt-oss-120b-1:0", "high", {"reasoning_effort": "high"}),
         ("openai.gpt-6-luna", "none", {"reasoning": {"effort": "none"}}),
         ("us.amazon.nova-2-lite-v1:0", "max", {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}}),
+        (LLAMA, "low", None),
     ],
 )
 def test_effort_in_each_family_s_words(model, effort, fields):
-    assert encode(model=model, reasoning_effort=effort).get("additionalModelRequestFields") == fields
+    body = encode(model=model, reasoning_effort=effort, max_tokens=10_000)
+    assert body.get("additionalModelRequestFields") == fields
 
 
-def test_effort_is_refused_where_nothing_is_known_of_it():
-    assert refused(model="meta.llama3-70b-instruct-v1:0", reasoning_effort="low") == "reasoning_effort"
+def test_thinking_must_fit_into_the_answer_and_between_calls():
+    assert "additionalModelRequestFields" not in encode(reasoning_effort="low")
+    options: Json = {"tools": [WEATHER], "reasoning_effort": "low", "max_tokens": 10_000}
+    assert "additionalModelRequestFields" in encode(**options)
+    assert "additionalModelRequestFields" not in encode(USER, called("call_1"), result("call_1"), **options)
+    assert "additionalModelRequestFields" not in encode(tool_choice="required", **options)
+    forced = encode(model=NEWER, tool_choice="required", **options)
+    assert forced["additionalModelRequestFields"] == {"output_config": {"effort": "low"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "expected"),
+    [
+        (CLAUDE, {"temperature": 0.5, "top_p": 0.25}, {"temperature": 0.5}),
+        (CLAUDE, {"temperature": 1.5, "top_p": 0.25}, {"topP": 0.25}),
+        (CLAUDE, {"temperature": 1, "top_p": 1}, {}),
+        (NEWER, {"temperature": 0.5}, {"temperature": 0.5}),
+        (NEWER, {"temperature": 0.5, "reasoning_effort": "low"}, {}),
+        (NEWER, {"temperature": 0.5, "reasoning_effort": "none"}, {"temperature": 0.5}),
+        ("anthropic.claude-opus-4-7", {"temperature": 0.5}, {}),
+    ],
+)
+def test_claude_takes_one_way_of_sampling_at_most(model, options, expected):
+    assert encode(model=model, **options)["inferenceConfig"] == {"maxTokens": 150} | expected
+
+
+def test_an_answer_that_is_begun():
+    begun = {"role": "assistant", "content": "Well, \n"}
+    assert encode(USER, begun)["messages"][-1]["content"] == [{"text": "Well,"}]
+    assert encode(USER, begun, model=LLAMA)["messages"][-1]["content"] == [{"text": "Well, \n"}]
+    assert refused(USER, begun, model=NEWER) == "messages"
 
 
 # Whatever is asked
