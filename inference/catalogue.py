@@ -122,15 +122,16 @@ def read() -> Catalogue:
 
 def _deployment(row: DeploymentRow) -> Deployment:
     usual = DEADLINES
+    adapter = adapter_for(account_of(row.provider))
     return Deployment(
         id=row.id.hex,
         name=row.name,
         provider=row.provider.name,
         upstream_model=row.upstream_model,
-        adapter=adapter_for(account_of(row.provider)),
+        adapter=adapter,
         priority=row.priority,
         weight=row.weight,
-        stream_always=row.provider.stream_always,
+        stream_always=row.provider.stream_always or adapter.stream_always,
         deadlines=Deadlines(
             row.connect_s or usual.connect_s,
             row.first_token_s or usual.first_byte_s,

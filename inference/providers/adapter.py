@@ -109,6 +109,7 @@ class Adapter:
 
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT})
     default_base_url: ClassVar[str] = ""
+    stream_always: bool = False  # its server stops for a client that leaves only while it streams
 
     def __init__(self, account: Account) -> None:
         self.account = account

@@ -1,5 +1,6 @@
 """OpenAI's own words, which most servers speak: OpenAI, vLLM, llama.cpp, Ollama and the many compatible services."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,9 @@ DONE: Final = b"[DONE]"
 EMPTY_ACCOUNT_PAUSE_S: Final = 300.0  # somebody has to pay first
 TOO_LONG_FOR_A_BATCH: Final = "is too large to process"  # llama.cpp's 500 for an input of too many tokens
 
+# OpenAI's 404 and 403 for a model that exists and does something else: its callers must not look like its outage.
+_OTHER_OPERATION: Final = re.compile(r"\bis (?:not )?a chat model\b|not allowed to generate embeddings")
+
 C = TypeVar("C")
 
 
@@ -54,6 +58,7 @@ class CompatibleAdapter(Adapter):
         self._read_answer: Callable[[bytes], Answer] = answers.read_answer
         self._read_chunk: Callable[[bytes], Chunk] = answers.read_chunk
         if self.preset is not None:
+            self.stream_always = self.preset.stream_always
             self._read_answer = partial(dialect.read, decode=answers.read_answer, preset=self.preset)
             self._read_chunk = partial(dialect.read, decode=answers.read_chunk, preset=self.preset)
 
@@ -97,6 +102,8 @@ class CompatibleAdapter(Adapter):
         refusal = super().refusal(status, retry_after, body)
         code = _code(body)
         if status == 500 and TOO_LONG_FOR_A_BATCH in refusal.message:
+            return replace(refusal, blame=Blame.CALLER)
+        if status in {403, 404} and _OTHER_OPERATION.search(refusal.message):
             return replace(refusal, blame=Blame.CALLER)
         if status == 402 or (status == 429 and code == "insufficient_quota"):  # our account with them is empty
             return Refusal(Blame.PROVIDER, refusal.message, refusal.retry_after_s or EMPTY_ACCOUNT_PAUSE_S)

@@ -37,6 +37,21 @@ def test_whose_fault_a_refusal_is(status, code, blame, pause):
     assert (refusal.blame, refusal.message, refusal.retry_after_s) == (blame, "No.", pause)
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "blame"),
+    [
+        (404, "This is not a chat model and thus not supported in the v1/chat/completions endpoint.", Blame.CALLER),
+        (404, "This is a chat model and not supported in the v1/completions endpoint.", Blame.CALLER),
+        (403, "You are not allowed to generate embeddings from this model", Blame.CALLER),
+        (404, "The model `gpt-9` does not exist or you do not have access to it.", Blame.PROVIDER),
+        (403, "Country, region, or territory not supported", Blame.PROVIDER),
+    ],
+)
+def test_asking_a_model_for_what_it_does_not_do_is_the_caller_s_fault(status, message, blame):
+    body = json.dumps({"error": {"message": message}}).encode()
+    assert adapter_for(OPENAI).refusal(status, None, body).blame is blame
+
+
 def test_a_pause_that_was_asked_for_counts():
     body = b'{"error": {"code": "insufficient_quota"}}'
     assert adapter_for(OPENAI).refusal(429, b"3600", body).retry_after_s == 3600.0

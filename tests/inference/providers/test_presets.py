@@ -11,6 +11,7 @@ from inference.providers.adapter import Account, Operation, Unsupported, Wire
 from inference.providers.dialect import HINTS, NEUTRAL
 from inference.providers.presets import FIELDS, PRESETS, Preset
 from inference.text_schemas import CompletionRequest, EmbeddingRequest
+from tests.factories import deploy
 from tests.fakes import answers
 from tests.inference.chat_bodies import MINIMAL, parse
 
@@ -75,6 +76,13 @@ def test_a_service_needs_a_key_and_a_server_of_one_s_own_does_not():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(ValueError, match="no preset 'grok'"):
         adapter_for(Account("compatible", base_url="https://x.example/v1", preset="grok"))
+
+
+def test_a_server_that_stops_only_while_it_streams_is_always_asked_for_a_stream(plane, token, upstream):
+    deploy(upstream, kind="compatible", preset="llama.cpp")
+    response = plane.chat(token)
+    assert response.json()["choices"][0]["message"]["content"] == answers.TEXT
+    assert upstream.last.json["stream"] is True
 
 
 # Fields
