@@ -53,3 +53,9 @@ class World:
             tried.append(found.name)
             route.begin(found).left()
         return tried
+
+
+def handed_out(route: Route) -> Deployment:
+    found = route.next()
+    assert found is not None
+    return found

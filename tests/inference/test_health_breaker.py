@@ -46,7 +46,7 @@ def line() -> Line:
 
 
 @pytest.fixture
-def opened(line) -> Line:
+def opened(line: Line) -> Line:
     line.fail(rules.FAILURES_IN_A_ROW)
     return line
 
