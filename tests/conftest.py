@@ -11,6 +11,7 @@ from redis import Redis
 from accounts.models import Organization, User
 from billing.admission import limits
 from billing.admission.breaker import Breaker
+from inference.keeping import room
 from tests import factories
 from tests.cluster import on_cluster, redis_cluster  # noqa: F401  # fixtures
 from tests.fakes.upstream import Upstream
@@ -27,6 +28,7 @@ def _clean_redis(_redis: Redis) -> None:
     """Counters, generations and throttles of one test are not the next one's, nor is what it made of a lost Redis."""
     _redis.flushdb()
     limits.breaker = Breaker()
+    room.breaker = Breaker()
 
 
 @pytest.fixture(autouse=True)

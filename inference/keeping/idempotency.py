@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from helixflow.lib import errors, redis
-from helixflow.lib.pipelined_redis import Script
-from inference.keeping import lua, room
+from inference.keeping import room
 from inference.keeping.kept import MAX_BODY, KeptAnswer
 from inference.keeping.sealing import Seal, Unopenable
 
@@ -40,10 +39,10 @@ MAX_UNSTORED: Final = 32
 TOO_LARGE: Final = "large"
 LOST: Final = "dropped"  # as lua/room.lua says it
 
-_claim = Script(lua.source("claim"))
-_renew = Script(lua.source("renew"))
-_release = Script(lua.source("release"))
-_finish = Script(lua.source("room", "finish"))
+_claim = room.script("claim")
+_renew = room.script("renew")
+_release = room.script("release")
+_finish = room.script("room", "finish")
 
 
 def fingerprint(path: str, body: bytes) -> bytes:
@@ -225,10 +224,9 @@ class Claims:
     async def _store(self, flight: _Flight, value: bytes) -> None:
         """What Redis does not take is offered again while it is worth it, and is here for the asking meanwhile."""
         record = flight.record
-        keys = (*room.books(record.organization_id), record.key)
-        life_s = AUTO_LIFE_S if record.auto else LIFE_S
+        life_ms = (AUTO_LIFE_S if record.auto else LIFE_S) * 1000
         try:
-            stored = await room.run(_finish, keys, record.seal.name, room.limit(), flight.lease, life_s * 1000, value)
+            stored = await room.store(_finish, record.organization_id, record.seal.name, flight.lease, life_ms, value)
         except redis.RedisError:
             flight.unstored = value
             if time.monotonic() - flight.ended_at < TRY_STORING_S and len(self._unstored()) <= MAX_UNSTORED:

@@ -14,8 +14,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from helixflow.lib import redis
-from helixflow.lib.pipelined_redis import Script
-from inference.keeping import lua, room
+from inference.keeping import room
 from inference.keeping.kept import MAX_BODY, KeptAnswer
 from inference.keeping.sealing import Seal, Unopenable
 
@@ -25,8 +24,8 @@ logger = logging.getLogger(__name__)
 LABELS: Final = ("user", "safety_identifier", "metadata")
 MAX_SECONDS: Final = 2**31  # RFC 9111, 1.2.2: larger ones count as this
 
-_get = Script("return redis.call('GET', KEYS[1])")
-_put = Script(lua.source("room", "put"))
+_get = room.script("get")
+_put = room.script("room", "put")
 _canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 # RFC 9110, 5.6: a token, and perhaps a token or a quoted string after it. What is neither matches nothing.
 _DIRECTIVE: Final = re.compile(rb"""\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:=("(?:[^"\\]|\\.)*"|[^\s,"]*))?\s*(?:,|\Z)""")
@@ -97,11 +96,9 @@ class Entry:
         """Only whole answers of the model that was asked for. Never raises; what is too large is not stored."""
         if not directives.writes or len(answer.body) > MAX_BODY:
             return
-        keys = (*room.books(self._organization_id), self._key)
         try:
-            await room.run(
-                _put, keys, self._seal.name, room.limit(), ttl_s * 1000, await room.close(self._seal, answer)
-            )
+            sealed = await room.close(self._seal, answer)
+            await room.store(_put, self._organization_id, self._seal.name, ttl_s * 1000, sealed)
         except redis.RedisError:
             logger.info("an answer was not cached: Redis is away")
 

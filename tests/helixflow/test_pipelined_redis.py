@@ -104,6 +104,21 @@ def test_a_server_that_does_not_answer_is_given_up_for_all_who_wait(settings, ne
         assert runner.run(run()) == ([redis.TimeoutError] * 3, frozenset())
 
 
+def test_who_waits_in_one_lane_takes_no_reply_of_another_along(settings):
+    settings.REDIS_BUDGET_S = 0.05
+
+    async def answer(command):
+        return b"" if b"slow" in command else b"+quick\r\n"
+
+    async def run():
+        async with fake_server(answer) as settings.REDIS_URL:
+            large = pipelined_redis.Script(ECHO, lane="large").run(("k",), "slow")
+            return await asyncio.gather(large, pipelined_redis.Script(ECHO).run(("k",), ""), return_exceptions=True)
+
+    given_up, answered = asyncio.run(run())
+    assert (type(given_up), answered) == (redis.TimeoutError, b"quick")
+
+
 def test_a_server_that_accepts_and_says_nothing_is_a_timeout(settings):
     settings.REDIS_BUDGET_S = 0.05
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -1,13 +1,15 @@
 """Leases of idempotency keys: owners that die, pause, are cancelled, and lose Redis."""
 
 import asyncio
+import random
 import time
 
 import pytest
 
 from billing.admission import limits
+from billing.admission.breaker import Breaker
 from helixflow.lib import errors
-from inference.keeping import idempotency
+from inference.keeping import idempotency, room
 from inference.keeping.idempotency import Claims, Lease
 from tests.inference.kept_answers import (
     answer,
@@ -176,3 +178,25 @@ def test_after_a_while_it_is_not_offered_any_more(monkeypatch):
         return await claim(mine)
 
     assert isinstance(asyncio.run(run()), Lease)
+
+
+def test_large_answers_that_end_together_are_all_kept():
+    """They take turns: see room.py."""
+    wholes = [answer(random.randbytes(300_000)) for _ in range(5)]
+
+    async def run():
+        claims = Claims()
+        leases = [await claim(claims, f"order-{number}") for number in range(5)]
+        await asyncio.gather(*(lease.finish(whole) for lease, whole in zip(leases, wholes, strict=True)))
+        return [await claim(Claims(), f"order-{number}") for number in range(5)]
+
+    assert asyncio.run(run()) == wholes
+
+
+def test_a_redis_that_fails_here_is_still_there_for_admission(settings):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    room.breaker = Breaker(failures=1)
+    assert asyncio.run(claim(Claims(), "auto-1")) is None
+    assert room.breaker.is_open
+    assert not limits.breaker.is_open
+    assert not limits.breaker._failed_at
