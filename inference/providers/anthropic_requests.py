@@ -42,6 +42,7 @@ from inference.schemas import DEFAULT_MAX_TOKENS, ChatRequest
 MAX_USER_ID: Final = 256
 LEAST_BUDGET: Final = 1024
 ONLY_JSON: Final = "Answer with one JSON object and nothing else: no code fence, no words around it."
+ONLY_CALLS: Final = "Answer with a call of a tool, not with words."
 
 Generation = tuple[int, int]
 
@@ -52,11 +53,21 @@ _THINKS: Final[Generation] = (3, 7)
 _TAKES_SCHEMAS: Final[Generation] = (4, 5)
 _THINKS_BY_EFFORT: Final[Generation] = (4, 6)  # before, a budget of tokens; no longer any prefilled answers either
 _SAMPLES_ITS_OWN_WAY: Final[Generation] = (4, 7)  # temperature and top_p are errors
+_ALWAYS_THINKS: Final[Generation] = (5, 1)  # so thinking can't be disabled, nor the call of a tool forced
 _SAMPLING_REMOVED: Final = "2026-10-21"  # the version of the API that takes neither from anybody
 
 _NAME: Final = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+_AHEAD: Final = ("claude-fable", "claude-mythos")  # these did so from their first
 _BUDGETS: Final = {"low": 2048, "medium": 8192, "high": 24576, "xhigh": 32768, "max": 32768}
-_EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+_LEAST_EFFORTS: Final = ("none", "minimal")  # of OpenAI's; Anthropic's least is low
+    "none": "low",
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "xhigh",
+    "max": "max",
+}
 _NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -66,7 +77,8 @@ _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 def generation(model: str) -> Generation:
     """Of ``claude-sonnet-4-5-20250929``: 4 and 5. Unnumbered ones are previews, and newer than all we know."""
     if (found := _NAME.search(model)) is not None:
-        return int(found[1]), int(found[2] or 0)
+        number = int(found[1]), int(found[2] or 0)
+        return max(number, _ALWAYS_THINKS) if found[0].startswith(_AHEAD) else number
     return _NEWEST if "claude" in model else _OTHER_MAKERS
 
 
@@ -147,6 +159,8 @@ def _add_tools(wire: MessagesRequest, request: ChatRequest, said: Conversation, 
     if not wire.tools:  # none of them is allowed
         wire.tools = None
         return
+    if age >= _ALWAYS_THINKS and choice is not None:
+        choice = _asked_for_in_words(choice, wire, said)
     wire.tool_choice = choice
     if (request.parallel_tool_calls is False or request.functions) and (choice is None or choice.type != "none"):
         wire.tool_choice = choice = choice or ToolChoice("auto")
@@ -187,6 +201,8 @@ def _tool_choice(wire: MessagesRequest, request: ChatRequest) -> ToolChoice | No
         case "required":
             return ToolChoice("any")
         case ChosenFunction(function=Named(name=name)) | Named(name=name):
+            if all(tool.name != name for tool in wire.tools or ()):
+                raise Unsupported("tool_choice", "The chosen function must be one of those offered.")
             return ToolChoice("tool", name)
         case ChosenCustom():
             raise Unsupported("tool_choice", "Custom tools are not supported by this model.")
@@ -195,6 +211,16 @@ def _tool_choice(wire: MessagesRequest, request: ChatRequest) -> ToolChoice | No
             wire.tools = [tool for tool in wire.tools or () if tool.name in names]
             return ToolChoice("any" if allowed.mode == "required" else "auto")
     return None
+
+
+def _asked_for_in_words(choice: ToolChoice, wire: MessagesRequest, said: Conversation) -> ToolChoice:
+    """Instead of forced."""
+    if choice.type == "tool":
+        wire.tools = [tool for tool in wire.tools or () if tool.name == choice.name]
+    if choice.type in {"tool", "any"}:
+        said.system.append(Text(ONLY_CALLS))
+        return ToolChoice("auto")
+    return choice
 
 
 class _Allowed(msgspec.Struct):
@@ -243,13 +269,18 @@ def _add_thinking(wire: MessagesRequest, request: ChatRequest, said: Conversatio
         if effort in _BUDGETS and not forced and not said.in_tool_loop:
             budget = min(_BUDGETS[effort], wire.max_tokens * 3 // 4)
             wire.thinking = Thinking("enabled", budget) if budget >= LEAST_BUDGET else None
-    elif effort == "none":
+    elif effort == "none" and age < _ALWAYS_THINKS:
         wire.thinking = Thinking("disabled")
     else:
-        level = "high" if effort == "xhigh" and age == _THINKS_BY_EFFORT else _EFFORTS[effort]
         wire.output_config = wire.output_config or OutputConfig()
-        wire.output_config.effort = level
+        wire.output_config.effort = _level(effort, age)
         wire.thinking = None if forced else Thinking("adaptive")
+
+
+def _level(effort: str, age: Generation) -> str:
+    if effort in _LEAST_EFFORTS:
+        return "low"
+    return "high" if effort == "xhigh" and age == _THINKS_BY_EFFORT else effort
 
 
 def _add_sampling(wire: MessagesRequest, request: ChatRequest, *, samples: bool) -> None:

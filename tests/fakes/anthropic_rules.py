@@ -27,6 +27,7 @@ EFFORTS = {"low", "medium", "high", "xhigh", "max"}
 NOT_IN_SCHEMAS = {"minimum", "maximum", "multipleOf", "minLength", "maxLength", "pattern", "maxItems", "oneOf"}
 # They take temperature and budgets of thinking, and begin an answer with the last message if that is the assistant's.
 OLDER = {"claude-sonnet-4-5", "claude-haiku-4-5"}
+ALWAYS_THINK = {"claude-opus-5-5"}
 
 
 class Invalid(Exception):

@@ -15,6 +15,7 @@ from tests.fakes.behaviours import Received
 from tests.inference.chat_bodies import parse
 
 NEWER = "claude-opus-5-5"
+BETWEEN = "claude-opus-5"
 OLDER = "claude-sonnet-4-5"
 ARGUMENTS = '{"city": "Z\\u00fcrich"}'
 

@@ -10,6 +10,7 @@ from inference.providers.anthropic_requests import generation
 from inference.providers.anthropic_schema import OpenSchemaError, closed
 from tests.inference.chat_bodies import parse
 from tests.inference.providers.anthropic_asked import (
+    BETWEEN,
     NEWER,
     OLDER,
     adapter,
@@ -147,6 +148,8 @@ def test_the_newer_version_of_the_api_takes_no_sampling() -> None:
         ("claude-opus-5", (5, 0)),
         ("claude-haiku-5-5", (5, 5)),
         ("claude-mythos-preview", (99, 0)),
+        ("claude-fable-5", (5, 1)),
+        ("claude-fable-5-2", (5, 2)),
         ("kimi-k2-0905", (4, 1)),
     ],
 )
@@ -196,14 +199,31 @@ def test_a_strict_tool_that_takes_anything_is_offered_all_the_same() -> None:
     ],
 )
 def test_tool_choice(choice: object, sent: dict[str, str]) -> None:
-    assert asked(tools=[function("now")], tool_choice=choice)["tool_choice"] == sent
+    for model in (OLDER, BETWEEN):
+        assert asked(to=model, tools=[function("now")], tool_choice=choice)["tool_choice"] == sent
+
+
+def test_a_model_that_always_thinks_is_asked_for_a_call_in_words() -> None:
+    chosen = {"type": "function", "function": {"name": "now"}}
+    for choice, names in (("required", ["get_weather", "now"]), (chosen, ["now"])):
+        body = asked(tools=[function(), function("now")], tool_choice=choice)
+        assert body["tool_choice"] == {"type": "auto"}
+        assert [tool["name"] for tool in body["tools"]] == names
+        assert "a call of a tool" in body["system"][0]["text"]
+    assert asked(tools=[function()], tool_choice="none")["tool_choice"] == {"type": "none"}
 
 
 def test_allowed_tools_are_the_only_ones_offered() -> None:
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "now"}}]}
-    body = asked(tools=[function(), function("now")], tool_choice={"type": "allowed_tools", "allowed_tools": allowed})
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    body = asked(to=BETWEEN, tools=[function(), function("now")], tool_choice=choice)
     assert [tool["name"] for tool in body["tools"]] == ["now"]
     assert body["tool_choice"] == {"type": "any"}
+
+
+def test_the_chosen_function_must_be_offered() -> None:
+    chosen = {"type": "function", "function": {"name": "then"}}
+    assert unsupported(tools=[function("now")], tool_choice=chosen) == "tool_choice"
 
 
 def test_no_tool_may_be_allowed() -> None:
@@ -232,6 +252,7 @@ def test_functions_are_tools_by_an_older_name() -> None:
         user("Thanks"),
         functions=[{"name": "now"}],
         function_call={"name": "now"},
+        to=BETWEEN,
     )
     assert body["tools"] == [{"name": "now", "input_schema": {"type": "object", "properties": {}}}]
     assert body["tool_choice"] == {"type": "tool", "name": "now", "disable_parallel_tool_use": True}
@@ -332,7 +353,7 @@ def test_a_json_object_is_asked_for_in_words() -> None:
 @pytest.mark.parametrize(
     ("effort", "thinking", "config"),
     [
-        ("none", {"type": "disabled"}, None),
+        ("none", {"type": "adaptive"}, {"effort": "low"}),  # these models can't but think
         ("minimal", {"type": "adaptive"}, {"effort": "low"}),
         ("high", {"type": "adaptive"}, {"effort": "high"}),
         ("xhigh", {"type": "adaptive"}, {"effort": "xhigh"}),
@@ -342,6 +363,11 @@ def test_a_json_object_is_asked_for_in_words() -> None:
 def test_effort_for_models_that_think_as_they_see_fit(effort: str, thinking: object, config: object) -> None:
     body = asked(reasoning_effort=effort)
     assert (body["thinking"], body.get("output_config")) == (thinking, config)
+
+
+def test_no_effort_where_thinking_can_be_disabled() -> None:
+    body = asked(to=BETWEEN, reasoning_effort="none")
+    assert (body["thinking"], body.get("output_config")) == ({"type": "disabled"}, None)
 
 
 def test_effort_goes_with_a_format() -> None:
@@ -371,7 +397,7 @@ def test_effort_is_a_budget_for_older_models(effort: str, limit: int, thinking: 
 
 
 def test_no_thinking_where_a_tool_is_forced() -> None:
-    for model in (OLDER, NEWER):
+    for model in (OLDER, BETWEEN):
         body = asked(to=model, reasoning_effort="high", max_tokens=9000, tools=[function()], tool_choice="required")
         assert "thinking" not in body
 
