@@ -52,7 +52,7 @@ class DeploymentAdmin(CatalogueAdmin):
 
         return (self.list_display[0], now, *self.list_display[1:])
 
-    @admin.display(description="provider and its model", ordering="provider__name")
+    @admin.display(description="provider", ordering="provider__name")
     def reached_as(self, deployment: Deployment) -> SafeString:
         return format_html("{}<br>{}", deployment.provider.name, deployment.upstream_model)
 

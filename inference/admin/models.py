@@ -5,6 +5,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar, Final
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import CharField, Count, Prefetch, QuerySet
 from django.http import HttpRequest
@@ -32,7 +33,7 @@ WHO_ANSWERS: Final = (
 class DeploymentInline(admin.TabularInline):
     model = Deployment
     extra = 0
-    fields = ("name", "provider", "upstream_model", "priority", "weight", "enabled", "now")
+    fields = ("name", "now", "provider", "upstream_model", "priority", "weight", "enabled")
     readonly_fields = ("now",)
     formfield_overrides: ClassVar = NARROW
     autocomplete_fields = ("provider",)
@@ -110,7 +111,7 @@ class ModelAdmin(CatalogueAdmin):
         def now(model: Any) -> str:
             return live.summary(model.answering, healths())
 
-        @admin.display(description="price")
+        @admin.display(description=f"price ({settings.CURRENCY} per million tokens)")
         def cost(model: Model) -> str:
             return _amounts(prices().get(model.name))
 
@@ -119,7 +120,7 @@ class ModelAdmin(CatalogueAdmin):
     def models_of(self, row: Model) -> QuerySet[Model]:
         return Model.objects.filter(id=row.id)
 
-    @admin.display(description="enabled deployments", ordering="enabled_total")
+    @admin.display(description="deployments", ordering="enabled_total")
     def enabled_deployments(self, model: Model) -> int:
         return getattr(model, "enabled_total", 0)
 
@@ -133,8 +134,9 @@ class ModelAdmin(CatalogueAdmin):
         if model._state.adding:  # noqa: SLF001  # the documented way to ask
             return "Set it once the model is saved: until then it costs nothing."
         return format_html(
-            '{} · <a href="{}?q={}">all versions</a> · <a href="{}?model={}">add one</a>',
+            '{} {} · <a href="{}?q={}">all versions</a> · <a href="{}?model={}">add one</a>',
             _amounts(prices_in_force(model.name).get(model.name)),
+            f"({settings.CURRENCY} per million tokens)",
             reverse("admin:billing_price_changelist"),
             model.name,
             reverse("admin:billing_price_add"),
@@ -151,8 +153,8 @@ def prices_in_force(*names: str) -> dict[str, Price]:
 
 def _amounts(price: Price | None) -> str:
     if price is None:
-        return "none: it costs nothing"
-    return f"{_short(price.input)} in, {_short(price.output)} out ({price.currency} per million tokens)"
+        return "none, so it is free"
+    return f"{_short(price.input)} in, {_short(price.output)} out"
 
 
 def _short(amount: Decimal | None) -> str:

@@ -51,10 +51,10 @@ def test_the_price_in_force_is_beside_each(admin, model):
     price("gpt-4", "2.50", days=-1)
     price("gpt-4", "9", days=1)
     page = admin.get(LIST).content.decode()
-    assert "2.5 in, 5 out (USD per million tokens)" in page
-    assert page.count("none: it costs nothing") == 1
-    page = admin.get(change_url(model)).content.decode()
     assert "2.5 in, 5 out" in page
+    assert page.count("none, so it is free") == 1
+    page = admin.get(change_url(model)).content.decode()
+    assert "2.5 in, 5 out (USD per million tokens)" in page
     assert reverse("admin:billing_price_add") + "?model=gpt-4" in page
 
 
