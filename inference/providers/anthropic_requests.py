@@ -60,14 +60,6 @@ _NAME: Final = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)
 _AHEAD: Final = ("claude-fable", "claude-mythos")  # these did so from their first
 _BUDGETS: Final = {"low": 2048, "medium": 8192, "high": 24576, "xhigh": 32768, "max": 32768}
 _LEAST_EFFORTS: Final = ("none", "minimal")  # of OpenAI's; Anthropic's least is low
-    "none": "low",
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "xhigh",
-    "max": "max",
-}
 _NO_PARAMETERS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 _encode: Final = msgspec.json.Encoder().encode
