@@ -143,6 +143,12 @@ def test_it_is_done_only_once_the_usage_came():
     assert reader.done
 
 
+def test_usage_alone_completes_nothing():
+    chunks, reader = read(aws.event("metadata", {"usage": bedrock.USAGE}))
+    assert len(chunks) == 1
+    assert not reader.done
+
+
 def test_a_stream_without_usage_is_complete_with_its_reason_to_stop():
     chunks, reader = read(b"".join(encoded(events())[:-1]))
     assert not reader.done
