@@ -8,16 +8,22 @@ from urllib.parse import quote
 import msgspec
 
 from inference.answers import Answer, BadAnswer
-from inference.providers import adapter, call_ids, gemini_answers, gemini_requests
-from inference.providers.adapter import Account, Adapter, Blame, Listing, Refusal, StreamReader, Wire
+from inference.embeddings import Embeddings
+from inference.providers import adapter, call_ids, gemini_answers, gemini_embeddings, gemini_requests
+from inference.providers.adapter import Account, Adapter, Blame, Listing, Operation, Refusal, StreamReader, Wire
+from inference.providers.gemini_embeddings import Way
 from inference.schemas import ChatRequest
+from inference.text_schemas import EmbeddingRequest
 from inference.upstream import header_lines
 
+_USED: Final = {"generateContent", "embedContent"}  # methods of models
 _DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s\Z")
 
 
 class GenerateContentAdapter(Adapter):
     """What Gemini and Vertex AI have in common: all but their addresses and credentials."""
+
+    operations: ClassVar = frozenset({Operation.CHAT, Operation.EMBEDDING})
 
     def __init__(self, account: Account) -> None:
         super().__init__(account)
@@ -41,6 +47,17 @@ class GenerateContentAdapter(Adapter):
 
     def stream(self, request: ChatRequest) -> StreamReader:
         return gemini_answers.PieceReader(request, mark=self._mark)
+
+    async def embedding_wire(self, request: EmbeddingRequest, *, upstream_model: str) -> Wire:
+        way, resource = self.embedding_way(upstream_model), self.resource(upstream_model)
+        body = gemini_embeddings.encode(request, model=resource[1:], way=way)
+        return Wire(f"{resource}:{way.method}", await self.headers(), body)
+
+    def embedding_way(self, upstream_model: str) -> Way:
+        return Way.BATCH
+
+    def read_embeddings(self, request: EmbeddingRequest, body: bytes) -> Embeddings:
+        return gemini_embeddings.read(body)
 
     def refusal(self, status: int, retry_after: bytes | None, body: bytes) -> Refusal:
         error = _error(body)
@@ -70,13 +87,13 @@ class GeminiAdapter(GenerateContentAdapter):
             models = msgspec.json.decode(body, type=_Listed).models
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             raise BadAnswer(str(problem)) from None
-        usable = [model for model in models if "generateContent" in model.supported_generation_methods]
+        usable = [model for model in models if _USED & model.supported_generation_methods]
         return [model.name.removeprefix("models/") for model in usable]
 
 
 class _ListedModel(msgspec.Struct, rename="camel"):
     name: str
-    supported_generation_methods: list[str] = []
+    supported_generation_methods: set[str] = set()
 
 
 class _Listed(msgspec.Struct):

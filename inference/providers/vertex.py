@@ -7,9 +7,10 @@ from urllib.parse import quote
 import msgspec
 
 from inference.answers import Answer, BadAnswer
-from inference.providers import google_tokens, vertex_claude
+from inference.providers import gemini_embeddings, google_tokens, vertex_claude
 from inference.providers.adapter import Account, Listing, StreamReader, Wire
 from inference.providers.gemini import GenerateContentAdapter
+from inference.providers.gemini_embeddings import Way
 from inference.providers.google_tokens import Tokens
 from inference.schemas import ChatRequest
 from inference.upstream import Origin, header_lines
@@ -17,6 +18,7 @@ from inference.upstream import Origin, header_lines
 _REGION: Final = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
 _PROJECT: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}\Z")
 _SEVERAL_REGIONS: Final = frozenset({"us", "eu"})
+_SPOKEN_WITH: Final = ("gemini", "text-embedding", "text-multilingual-embedding")
 API_VERSION: Final = "v1"
 LISTING_VERSION: Final = "v1beta1"  # the only one that lists publishers' models
 
@@ -68,6 +70,9 @@ class VertexAdapter(GenerateContentAdapter):
     def stream(self, request: ChatRequest) -> StreamReader:
         return vertex_claude.EitherReader(request, other=super().stream(request))
 
+    def embedding_way(self, upstream_model: str) -> Way:
+        return gemini_embeddings.way_on_vertex(upstream_model)
+
     def resource(self, upstream_model: str) -> str:
         """``upstream_model`` may also say where it is: ``publishers/meta/models/…``, or ``endpoints/…``."""
         name = upstream_model
@@ -96,7 +101,7 @@ class VertexAdapter(GenerateContentAdapter):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             raise BadAnswer(str(problem)) from None
         names = [model.name.removeprefix("publishers/google/models/") for model in models]
-        return [name for name in names if name.startswith("gemini")]  # the others have words of their own
+        return [name for name in names if name.startswith(_SPOKEN_WITH)]  # the others have words of their own
 
 
 def _host(region: str) -> str:

@@ -39,6 +39,7 @@ _PARTS = {
 _METHOD = re.compile(
     r"/(?P<version>v1|v1beta)/(?P<resource>[^?]*):(?P<method>generateContent|streamGenerateContent\?alt=sse)\Z"
 )
+_EMBEDDING = re.compile(r"/v1(?:beta)?/(?P<model>[^:?]*):(?P<method>batchEmbedContents|embedContent|predict)\Z")
 _FREE_FORM = {"args", "response", "parametersJsonSchema", "responseJsonSchema"}
 
 
@@ -65,6 +66,8 @@ class Gemini(Upstream):
             return google_error(401, "UNAUTHENTICATED", f"Bad credentials: {request.headers.get('authorization')}.")
         if request.method == "GET":
             return self._list_models
+        if embedding := _EMBEDDING.match(request.path):
+            return self._embed(embedding["model"], embedding["method"])
         found = _METHOD.match(request.path)
         resource = "models/" if not self.token else "projects/our-project/locations/"
         if found is None or not found["resource"].startswith(resource):
@@ -172,10 +175,48 @@ class Gemini(Upstream):
         part: dict[str, Any] = {"functionCall": {"id": call_id, "name": name, "args": ARGUMENTS}}
         return part | ({"thoughtSignature": self._signatures[call_id]} if first else {})
 
+    def _embed(self, model: str, method: str) -> Behaviour:
+        """Vectors begin with the length of their text."""
+
+        async def behaviour(call: Call) -> None:
+            body = call.body
+            size = {"outputDimensionality"}
+            if method == "batchEmbedContents" and not self.token:
+                each = body.pop("requests")
+                contents = [one.pop("content") for one in each]
+                named = all(one.pop("model") == model for one in each)
+                self._complain(body, *each, known=size, otherwise=named)
+                vectors = [{"values": _vector(content["parts"][0]["text"])} for content in contents]
+                await call.answer(json.dumps({"embeddings": vectors}).encode())
+            elif method == "embedContent":
+                text = body.pop("content")["parts"][0]["text"]
+                self._complain(body, known={"embedContentConfig"})
+                answer = {"embedding": {"values": _vector(text)}, "usageMetadata": {"promptTokenCount": 3}}
+                await call.answer(json.dumps(answer).encode())
+            else:
+                texts = [instance.pop("content") for instance in body["instances"]]
+                one = len(texts) == 1 or "gemini" not in model
+                self._complain(*body.pop("instances"), known=set(), otherwise=one and bool(self.token))
+                self._complain(body.pop("parameters"), known=size | {"autoTruncate"}, otherwise=not body)
+                made = [
+                    {"values": _vector(text), "statistics": {"token_count": 2.0, "truncated": False}} for text in texts
+                ]
+                await call.answer(json.dumps({"predictions": [{"embeddings": each} for each in made]}).encode())
+
+        return behaviour
+
+    def _complain(self, *found: dict[str, Any], known: set[str], otherwise: bool = True) -> None:
+        if not otherwise or any(set(each) - known for each in found):
+            self.refused.append(f"{found} for {known}")
+
     async def _list_models(self, call: Call) -> None:
-        methods = {"gemini-2.5-pro": ["generateContent", "countTokens"], "text-embedding-004": ["embedContent"]}
+        methods = {
+            "gemini-2.5-pro": ["generateContent", "countTokens"],
+            "embedding-001": ["embedContent"],
+            "aqa": ["other"],
+        }
         if self.token:
-            names = [*methods, "veo-3"]
+            names = ["gemini-2.5-pro", "veo-3"]
             body: Any = {"publisherModels": [{"name": f"publishers/google/models/{name}"} for name in names]}
         else:
             body = {
@@ -184,6 +225,10 @@ class Gemini(Upstream):
                 ]
             }
         await call.answer(json.dumps(body).encode())
+
+
+def _vector(text: str) -> list[float]:
+    return [len(text), 0.5]
 
 
 def frame(piece: dict[str, Any]) -> bytes:

@@ -297,7 +297,7 @@ def test_models_that_can_answer_are_listed(google):
         await client.close()
         return adapter.read_listing(body)
 
-    assert asyncio.run(ask()) == ["gemini-2.5-pro"]
+    assert asyncio.run(ask()) == ["gemini-2.5-pro", "embedding-001"]
     assert google.last.path == "/v1beta/models?pageSize=1000"
 
 
