@@ -124,6 +124,7 @@ class _Everything(Collector):
         counts = metrics.total()
         yield from _counters(counts)
         yield from _histograms(counts)
+        yield from _upstreams(counts)
         yield from _gauges(counts.gauges)
         yield from _streams()
 
@@ -162,6 +163,36 @@ def _histograms(counts: metrics.Counts) -> Iterator[Metric]:
     for model, histogram in counts.first_tokens.items():
         _add(first_tokens, (model,), histogram)
     yield first_tokens
+
+
+def _upstreams(counts: metrics.Counts) -> Iterator[Metric]:
+    labels = ("model", "deployment")
+    attempts = CounterMetricFamily(
+        "helixflow_upstream_attempts", "Attempts at deployments by how they ended.", labels=(*labels, "outcome")
+    )
+    latencies = HistogramMetricFamily(
+        "helixflow_upstream_latency_seconds", "To a stream's first token, or a whole answer's end.", labels=labels
+    )
+    available = GaugeMetricFamily(
+        "helixflow_deployment_available", "0 while a deployment is cut off in any process.", labels=labels
+    )
+    current = catalogue.keeper.catalogue
+    models = current.models.values() if current else ()
+    offered = {(model.name, each.name) for model in models for each in model.deployments}
+    for names, upstream in counts.upstreams.items():
+        for outcome in ("answered", "failed", "limited", "left"):
+            attempts.add_metric((*names, outcome), getattr(upstream, outcome))
+        _add(latencies, names, upstream.latency)
+        if names in offered:
+            available.add_metric(names, 1 - upstream.cut_off)
+    retries = CounterMetricFamily("helixflow_upstream_retries", "Attempts beyond a request's first.", labels=("model",))
+    refused = CounterMetricFamily(
+        "helixflow_retry_budget_exhausted", "Retries that their budget did not allow.", labels=("model",)
+    )
+    for model, made in counts.retries.items():
+        retries.add_metric((model,), made.made)
+        refused.add_metric((model,), made.refused)
+    yield from (attempts, latencies, available, retries, refused)
 
 
 def _add(family: HistogramMetricFamily, labels: Iterable[str], histogram: metrics.Histogram) -> None:
