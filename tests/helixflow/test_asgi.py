@@ -57,6 +57,14 @@ def test_a_callers_request_id_is_never_echoed(site, path):
     assert b"req_mine" not in answer.body
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/embeddings/"])
+def test_inference_is_asked_by_post_and_with_a_key(site, path):
+    refused = site.ask(get(path))
+    assert (refused.status, refused.headers["allow"]) == (405, "POST")
+    assert error_of(refused)["code"] == "invalid_request"
+    assert error_of(site.ask(post(path, b"{}")))["code"] == "authentication_failed"
+
+
 def test_two_authorization_headers_are_refused(site):
     headers = ("Authorization: Bearer a", "Authorization: Bearer b")
     assert site.ask(post("/v1/chat/completions", b"{}", *headers)).status == 401

@@ -21,7 +21,7 @@ def preflight(path, origin=ORIGIN, method="POST", headers="authorization, conten
     return get(path, f"Origin: {origin}", *asks, method="OPTIONS")
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/v1/health"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/v1/models", "/v1/health"])
 @pytest.mark.parametrize("origin", [ORIGIN, "http://localhost:3000"])
 def test_preflights_of_named_origins_need_no_credentials(open_site, path, origin):
     answer = open_site.ask(preflight(path, origin))
