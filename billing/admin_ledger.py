@@ -103,7 +103,8 @@ class UsageRecordAdmin(LedgerAdmin):
     ]
 
     def searched_ids(self) -> tuple[tuple[str, str], ...]:
-        return ((ids.REQUEST, "id"), (ids.COMPLETION, "id"), *super().searched_ids())
+        prefixes = (ids.REQUEST, ids.COMPLETION, ids.TEXT_COMPLETION)
+        return (*((prefix, "id") for prefix in prefixes), *super().searched_ids())
 
     @admin.display(description="user")
     def user_shown(self, record: UsageRecord) -> str:

@@ -78,7 +78,8 @@ def cost_by_class(record: UsageRecord, price: Price) -> dict[str, Decimal]:
 
 
 def _parse(public_id: str) -> uuid.UUID:
-    prefix = ids.COMPLETION if public_id.startswith(ids.COMPLETION) else ids.REQUEST
+    completions = (prefix for prefix in (ids.COMPLETION, ids.TEXT_COMPLETION) if public_id.startswith(prefix))
+    prefix = next(completions, ids.REQUEST)
     try:
         return ids.parse_public_id(prefix, public_id)
     except ValueError:

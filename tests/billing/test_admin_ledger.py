@@ -94,6 +94,7 @@ def test_records_are_found_by_any_of_their_ids_and_by_people(admin, organization
     for term in (
         found.public_id,
         ids.public_id(ids.COMPLETION, found.id),
+        ids.public_id(ids.TEXT_COMPLETION, found.id),
         organization.public_id,
         key.public_id,
         f" {key.public_id} ",

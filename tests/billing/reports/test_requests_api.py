@@ -254,9 +254,10 @@ def test_a_request_that_produced_nothing(owner, key):
     assert (data["attempts"], data["first_token_ms"], data["usage_source"]) == ([], None, "none")
 
 
-def test_a_receipt_is_found_by_its_completion_s_id(owner, key):
+@pytest.mark.parametrize("prefix", [ids.COMPLETION, ids.TEXT_COMPLETION])
+def test_a_receipt_is_found_by_its_completion_s_id(owner, key, prefix):
     event = meter(key, at=NOON)
-    response = login(owner).get(f"{URL}/{ids.public_id(ids.COMPLETION, event.id)}")
+    response = login(owner).get(f"{URL}/{ids.public_id(prefix, event.id)}")
     assert response.json()["data"]["id"] == public(event)
 
 
