@@ -14,7 +14,7 @@ from inference.providers import call_ids
 from inference.providers.adapter import Account, Unsupported
 from inference.providers.call_ids import Carried
 from inference.providers.gemini import GeminiAdapter
-from tests.fakes.gemini import check_type
+from tests.fakes.gemini import UNSIGNED, check_type
 from tests.inference.chat_bodies import parse
 
 ADAPTER = GeminiAdapter(Account(kind="gemini", credential="key"))
@@ -160,6 +160,16 @@ def test_results_follow_the_order_of_their_calls_in_a_turn_of_their_own():
         {"functionResponse": {"name": "f1", "response": {"output": "a"}}},
         {"functionResponse": {"name": "f2", "response": {"output": "b"}}},
     ]
+
+
+def test_of_calls_in_parallel_the_first_alone_is_signed_and_only_for_models_that_want_it():
+    messages = [{"role": "user", "content": "Go"}, called("call_1", "call_2")]
+    first, second = sent(messages=messages)["contents"][1]["parts"]
+    assert first["thoughtSignature"] == UNSIGNED
+    assert "thoughtSignature" not in second
+    for model in ("gemini-2.5-pro", "publishers/google/models/gemini-1.5-pro"):
+        older = sent(messages=messages, model=model)["contents"][1]["parts"]
+        assert not any("thoughtSignature" in part for part in older)
 
 
 def test_an_id_that_is_used_again_means_the_last_call():
