@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 KEYS: Final = ("{health}:changes", "{health}:numbers")
 LIFE_MS: Final = 5_000  # of what a process counted; as in exchange_health.lua
 REASON_CHARS: Final = 300
+HEALTHY, DEGRADED, UNAVAILABLE = "healthy", "degraded", "unavailable"  # models, by their deployments
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,12 @@ def reset(deployment_id: uuid.UUID | str) -> bool:
 
 
 def worst(states: Iterable[State]) -> str:
-    """What callers of a model whose deployments are in these states meet: healthy, degraded or unavailable."""
+    """What callers of a model whose deployments are in these states meet."""
     found = list(states)
-    well = sum(state is State.CLOSED for state in found)
+    well = found.count(State.CLOSED)
     if well == len(found):
-        return "healthy"
-    return "degraded" if well or State.HALF_OPEN in found else "unavailable"
+        return HEALTHY
+    return DEGRADED if well or State.HALF_OPEN in found else UNAVAILABLE
 
 
 def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:

@@ -20,6 +20,7 @@ from billing.models import Plan
 from billing.reports import usage
 from helixflow.server import health
 from helixflow.site import error_guide
+from inference import catalogue, health_shared, model_status
 from inference.models import Deployment, Model
 
 RECENT_KEYS = 5
@@ -56,8 +57,19 @@ def status(request: HttpRequest) -> HttpResponse:
     found = async_to_sync(health.services.status)(wait_s=health.CHECK_S + 0.3)
     services = [("API", "Answers requests, this page among them.", "healthy")]
     services += [(name, what, found[key]) for key, name, what in SERVICES]
+    models = _public_models()
     well = all(state == "healthy" for _, _, state in services)
-    return render(request, "site/status.html", {"services": services, "well": well, "checked_at": timezone.now()})
+    well = well and all(state != health_shared.UNAVAILABLE for _, state in models)
+    context = {"services": services, "models": models, "well": well, "checked_at": timezone.now()}
+    return render(request, "site/status.html", context)
+
+
+def _public_models() -> list[tuple[str, str]]:
+    """Name and status of what everybody is offered. No query: the page must render while the database is down."""
+    current = catalogue.keeper.catalogue
+    public = [model for model in current.models.values() if model.only_for is None] if current else []
+    healths = model_status.known() if public else {}
+    return [(model.name, model_status.status(model, healths)) for model in public]
 
 
 @require_safe

@@ -209,21 +209,5 @@ def test_health_is_exchanged_on_a_cluster(on_cluster, here, there):
     assert health_shared.reset(here.id)
 
 
-@pytest.mark.parametrize(
-    ("states", "told"),
-    [
-        ("closed", "healthy"),
-        ("closed closed", "healthy"),
-        ("closed open", "degraded"),
-        ("closed limited", "degraded"),
-        ("half_open open", "degraded"),
-        ("open limited", "unavailable"),
-        ("open", "unavailable"),
-    ],
-)
-def test_a_model_is_as_well_as_what_is_left_of_it(states, told):
-    assert health_shared.worst(State(state) for state in states.split()) == told
-
-
 def test_what_nothing_is_known_of_is_well():
     assert DeploymentHealth().state is State.CLOSED
