@@ -12,6 +12,7 @@ from helixflow.lib import errors
 from inference.keeping import idempotency, room
 from inference.keeping.idempotency import Claims, Lease
 from tests.inference.kept_answers import (
+    PATIENCE_S,
     answer,
     booked,
     claim,
@@ -200,3 +201,54 @@ def test_a_redis_that_fails_here_is_still_there_for_admission(settings):
     assert room.breaker.is_open
     assert not limits.breaker.is_open
     assert not limits.breaker._failed_at
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_in_any_order_of_successes_failures_and_deaths_there_is_one_owner_and_one_answer(seed):
+    """Twelve callers in three processes. A dead one's lease ends at once, as nobody has seen it being renewed."""
+    chance = random.Random(seed)
+    fates = [chance.choice(["fails", "fails", "dies", "leaves"]) for _ in range(11)] + ["succeeds"]
+    chance.shuffle(fates)
+    owning: list[str] = []
+    answers: list[bytes] = []
+
+    async def caller(claims: Claims, fate: str) -> None:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        found = await claim(claims)
+        if not isinstance(found, Lease):
+            answers.append(found.body)
+            return
+        assert not owning
+        owning.append(fate)
+        try:
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+        finally:
+            owning.clear()
+            if fate == "dies":
+                claims._flights.clear()  # as if it had never been
+                forget_leases()
+            elif fate == "succeeds":
+                await found.finish(answer(b"the one"))
+                answers.append(b"the one")
+            else:
+                await found.release()
+
+    async def run():
+        processes = [Claims() for _ in range(3)]
+        tasks = []
+        for number, fate in enumerate(fates):
+            # A process of its own for who takes it down
+            claims = Claims() if fate == "dies" else processes[number % 3]
+            tasks.append(asyncio.create_task(caller(claims, fate)))
+        await asyncio.sleep(0)
+        for task, fate in zip(tasks, fates, strict=True):
+            if fate == "leaves":
+                task.cancel()
+        ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE_S)
+        assert not [each for each in ended if isinstance(each, Exception)]  # who left is none
+        return await claim(Claims())
+
+    assert asyncio.run(run()).body == b"the one"
+    assert set(answers) == {b"the one"}
