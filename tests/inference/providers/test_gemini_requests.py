@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from google.genai import types
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.parts import ABSENT
@@ -281,6 +281,7 @@ def test_the_limit_of_tokens_is_openai_s(limit):
     assert sent(**limit)["generationConfig"]["maxOutputTokens"] == 9
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_a_seed_of_any_size_fits_and_stays_the_same(seed):
     found = config(seed=seed)["seed"]
@@ -369,6 +370,7 @@ def test_the_request_stays_as_it_was():
 # Ids
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=400))
 def test_an_id_brings_back_what_it_carries(provider_id, signature):
     made = call_ids.make(Carried(MARK, provider_id, signature))
@@ -390,6 +392,7 @@ def test_what_is_too_large_is_left_out():
     assert made == call_ids.plain(made)
 
 
+@settings(deadline=None)
 @given(st.text() | st.from_regex(r"call_[A-Za-z0-9]{24}-[A-Za-z0-9_-]*", fullmatch=True))
 def test_any_id_is_read_without_harm(call_id):
     found = call_ids.carried(call_id, mark=MARK)
