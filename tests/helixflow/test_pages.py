@@ -80,15 +80,7 @@ def page(client: Client, path: str, status: int = 200) -> str:
         ("/docs", ["Quick start", "X-RateLimit-Remaining", "100,000", "Retry-After", "OPENAI_BASE_URL"]),
         (
             "/docs/api",
-            [
-                "/chat/completions",
-                "/embeddings",
-                "POST</span> /completions",
-                "/auth/refresh",
-                "/api-keys/{id}/rotate",
-                "max_tokens",
-                "grace_days",
-            ],
+            ["/chat/completions", "/embeddings", "/auth/refresh", "keys/{id}/rotate", "max_tokens", "grace_days"],
         ),
         ("/status", ["Everything works", "Database", "Redis"]),
         ("/support", [settings.SUPPORT_EMAIL, settings.COMMUNITY_URL, "/status", "/docs"]),

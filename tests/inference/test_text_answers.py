@@ -1,14 +1,15 @@
 """Reading an upstream's text completions, whole and in chunks, and putting chunks together."""
 
 import json
+from typing import Any
 
 import pytest
 
 from inference.answers import BadAnswer, UpstreamStreamError, Usage
 from inference.text_answers import ChunkReading, TextAssembler, read_completion, rewrite_completion
 
-OURS = {"id": "cmpl-1", "created": 1, "model": "m"}
-LOGPROBS = {
+OURS: dict[str, Any] = {"id": "cmpl-1", "created": 1, "model": "m"}
+LOGPROBS: dict[str, list[Any]] = {
     "text_offset": [0, 2],
     "token_logprobs": [None, -0.5],
     "tokens": ["ab", "c"],
