@@ -78,10 +78,7 @@ def page(client: Client, path: str, status: int = 200) -> str:
     [
         ("/", ["Every model", "Starter", "10,000", "100,000", "Enterprise", "Set with you"]),
         ("/docs", ["Quick start", "X-RateLimit-Remaining", "100,000", "Retry-After", "OPENAI_BASE_URL"]),
-        (
-            "/docs/api",
-            ["/chat/completions", "/embeddings", "/auth/refresh", "keys/{id}/rotate", "max_tokens", "grace_days"],
-        ),
+        ("/docs/api", ["/chat/completions", "/embeddings", "/auth/refresh", "{id}/rotate", "max_tokens", "grace_days"]),
         ("/status", ["Everything works", "Database", "Redis"]),
         ("/support", [settings.SUPPORT_EMAIL, settings.COMMUNITY_URL, "/status", "/docs"]),
     ],
