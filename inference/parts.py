@@ -81,13 +81,23 @@ AssistantContent = str | Annotated[list[TextPart | RefusalPart], Meta(min_length
 
 
 class CalledFunction(Strict):
+    """As OpenAI's clients write it down: with what they made of the arguments, which is theirs alone."""
+
     name: str
     arguments: str
+    parsed_arguments: msgspec.Raw = ABSENT
+
+    def __post_init__(self) -> None:
+        self.parsed_arguments = ABSENT
 
 
 class FunctionCall(Strict, tag_field="type", tag="function"):
     id: str
     function: CalledFunction
+    index: int | None = None
+
+    def __post_init__(self) -> None:
+        self.index = None  # of a stream that was put together
 
 
 class CustomInput(Strict):
@@ -138,9 +148,10 @@ class AssistantMessage(Strict, tag_field="role", tag="assistant"):
     audio: AudioReference | None = None
     reasoning_content: str | None = None
     annotations: msgspec.Raw = ABSENT
+    parsed: msgspec.Raw = ABSENT
 
     def __post_init__(self) -> None:
-        self.annotations = ABSENT  # of an answer only: no upstream takes them
+        self.annotations = self.parsed = ABSENT  # of an answer only: no upstream takes them
         if self.content is None and not (self.tool_calls or self.function_call or self.audio or self.refusal):
             raise ValueError("content is required unless tool_calls or function_call is given")
 

@@ -145,8 +145,9 @@ def test_an_answer_can_be_put_back_into_the_conversation_as_it_came():
         "annotations": [{"type": "url_citation", "url_citation": {"url": "https://example.com"}}],
         "audio": {"id": "audio_1", "data": "AAAA", "expires_at": 1, "transcript": "hi"},
         "function_call": None,
-        "tool_calls": [call],
+        "tool_calls": [call | {"index": 0, "function": call["function"] | {"parsed_arguments": {"a": [1]}}}],
         "reasoning_content": "hm",
+        "parsed": {"as": "the client's helpers add it"},
     }
     result = {"role": "tool", "tool_call_id": "call_1", "content": "42"}
     messages = sent(messages=[{"role": "user", "content": "x"}, answer, result])["messages"]
