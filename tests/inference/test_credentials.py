@@ -1,7 +1,6 @@
 """Providers' credentials: sealed at rest, under keys that can be changed, and shown to nobody."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def provider(settings) -> Iterator[Provider]:
+def provider(settings) -> Provider:
     settings.ENCRYPTION_KEYS = [OLD]
     made = Provider(name="sealed-long-ago", base_url="https://x.example/v1")
     made.credential = SECRET

@@ -229,7 +229,7 @@ def test_an_operator_s_length_stays():
     assert length("gpt-3.5-turbo") == 4096
 
 
-def newest_price(model: str) -> Decimal:
+def newest_price(model: str) -> Decimal | None:
     return Price.objects.filter(model=model).order_by("-starts_at")[0].output
 
 

@@ -131,6 +131,7 @@ def test_settings_that_can_t_work_are_refused_without_the_key(changes, complaint
 def test_models_that_answer_requests_are_listed(version, path):
     adapter = adapter_for(account(api_version=version))
     listing = asyncio.run(adapter.listing())
+    assert listing is not None
     assert (listing.path, listing.headers) == (path, f"api-key: {KEY}\r\n".encode())
     body = {
         "data": [{"id": "gpt-4o", "capabilities": {"chat_completion": True}}, {"id": "tts", "capabilities": {"x": 1}}]
