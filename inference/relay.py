@@ -5,6 +5,7 @@ Nothing is retried once a byte has gone to the caller; before that a failing dep
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -28,8 +29,9 @@ QUICKLY_READ: Final = 512 * 1024  # more is read in a thread: vectors by the tho
 MAX_ERROR_BODY: Final = 64 * 1024
 LINGER_S: Final = 0.2
 RETRY_WITHIN_S: Final = 300.0  # then another deployment is no help any more, and the note would outlive its time
-# What servers say where a model that chats can't do the rest. No reason to cut it off from chat.
+# What servers say where a model that only chats is asked for more, and in which words one that doesn't chat.
 NOT_DONE: Final = frozenset({403, 404, 405, 501})
+NO_CHAT: Final = re.compile("not a chat model|does not support chat", re.IGNORECASE)
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 REPEATED: Final = "connection lost, sent again"  # by which an upstream may have seen the request twice
 
@@ -250,8 +252,6 @@ async def _post(call: Call, deployment: Deployment, trial: Trial, *, stream: boo
 
 async def _refuse(call: Call, deployment: Deployment, response: Response, trial: Trial) -> None:
     """Raises what an answer other than 200 means."""
-    if call.operation is not Operation.CHAT and response.status in NOT_DONE:
-        raise Unsupported("model", f"This model does not do {call.operation}.")
     adapter = deployment.adapter
     try:
         body = await response.read(MAX_ERROR_BODY)
@@ -259,6 +259,8 @@ async def _refuse(call: Call, deployment: Deployment, response: Response, trial:
         body = b""
     refusal = adapter.refusal(response.status, response.header(b"retry-after"), body)
     message = clean(refusal.message, adapter.secrets)
+    if _can_not(call.operation, response.status, message):
+        raise Unsupported("model", f"This model does not do {call.operation}.")
     if refusal.blame is Blame.CALLER:
         trial.answered()
         raise errors.InvalidRequest(message or "The model's provider refused this request as invalid.")
@@ -269,3 +271,9 @@ async def _refuse(call: Call, deployment: Deployment, response: Response, trial:
     outcome = f"status {response.status}"
     trial.failed(f"{outcome}: {message}" if message else outcome, refusal.retry_after_s)
     raise AttemptFailed(outcome, errors.ServiceUnavailable(UNAVAILABLE))
+
+
+def _can_not(operation: Operation, status: int, message: str) -> bool:
+    """Whether it is asked for what it never does. That is no failure, or a few such requests would cut it off from
+    those that it can answer."""
+    return status in NOT_DONE and (operation is not Operation.CHAT or NO_CHAT.search(message) is not None)

@@ -190,6 +190,15 @@ def test_a_model_whose_providers_do_none_says_so(plane, token, upstream, monkeyp
     assert plane.chat(token).status_code == 200
 
 
+def test_a_model_that_only_embeds_is_no_failure_when_it_is_asked_to_chat(plane, deployment, token, upstream):
+    message = "This is not a chat model and thus not supported in the v1/chat/completions endpoint."
+    for _ in range(10):  # enough to cut off a deployment that fails
+        upstream.script(body(json.dumps({"error": {"message": message}}).encode(), code=404))
+        found = error(plane.chat(token), 400, "invalid_request")
+        assert (found["message"], found["param"]) == ("This model does not do chat completions.", "model")
+    assert len(vectors(plane.embed(token))) == 1
+
+
 def test_an_input_that_is_too_long_for_llama_cpp_is_the_caller_s_mistake(plane, deployment, token, upstream):
     message = "input (1501 tokens) is too large to process. increase the physical batch size (current batch size: 512)"
     upstream.script(body(json.dumps({"error": {"code": 500, "message": message}}).encode(), code=500))
