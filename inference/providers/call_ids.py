@@ -8,13 +8,17 @@ the provider wants to see again. Only the account that gave a signature takes it
 import base64
 import binascii
 import hashlib
+import operator
 import re
 import secrets
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
+from inference.parts import AssistantMessage, Message, ToolMessage
 from inference.providers.adapter import Account
+from inference.schemas import ChatRequest
 
 MAX_CARRIED: Final = 64 * 1024
 _CARRYING: Final = re.compile(r"(call_[A-Za-z0-9]{24})-([A-Za-z0-9_-]+)\Z")
@@ -47,6 +51,25 @@ def plain(call_id: str) -> str:
     """The id without what it carries: other providers bound its length (OpenAI at 40 characters)."""
     found = _CARRYING.match(call_id)
     return found[1] if found else call_id
+
+
+def plainly(request: ChatRequest) -> ChatRequest:
+    """The request with plain ids, for a provider of another kind: the same one where they are plain already."""
+    changed: list[Message] = []
+    for message in request.messages:
+        if isinstance(message, ToolMessage):
+            changed.append(_with_plain_id(message))
+        elif isinstance(message, AssistantMessage) and message.tool_calls:
+            calls = [replace(call, id=plain(call.id)) for call in message.tool_calls]
+            changed.append(replace(message, tool_calls=calls) if calls != message.tool_calls else message)
+        else:
+            changed.append(message)
+    return replace(request, messages=changed) if any(map(operator.is_not, changed, request.messages)) else request
+
+
+def _with_plain_id(message: ToolMessage) -> ToolMessage:
+    found = plain(message.tool_call_id)
+    return message if found == message.tool_call_id else replace(message, tool_call_id=found)
 
 
 def carried(call_id: str, *, mark: str) -> Carried:

@@ -180,7 +180,7 @@ def _media(url: str, param: str) -> Part:
         return {"inlineData": {"mimeType": data[1].lower(), "data": url[data.end() :]}}
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".")
+        host = parts.hostname or ""
     except ValueError:
         raise Unsupported(param, "This is no URL.") from None
     if parts.scheme != "https" or not _PUBLIC_HOST.match(host) or "@" in parts.netloc:

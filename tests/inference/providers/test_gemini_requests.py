@@ -400,6 +400,17 @@ def test_any_id_is_read_without_harm(call_id):
     assert call_id.startswith(call_ids.plain(call_id))
 
 
+def test_other_kinds_of_provider_get_plain_ids_and_requests_stay_as_they_were():
+    made = call_ids.make(Carried(MARK, "fc-1", "c2ln"))
+    result = {"role": "tool", "tool_call_id": made, "content": "a"}
+    request: Any = parse(messages=[{"role": "user", "content": "Go"}, called(made), result, called("call_1")])
+    plain: Any = call_ids.plainly(request)
+    assert plain.messages[1].tool_calls[0].id == plain.messages[2].tool_call_id == call_ids.plain(made) != made
+    assert plain.messages[3] is request.messages[3]
+    assert request.messages[1].tool_calls[0].id == request.messages[2].tool_call_id == made
+    assert call_ids.plainly(plain) is plain
+
+
 def test_marks_differ_by_account_and_tell_nothing():
     other = call_ids.mark(Account(kind="gemini", credential="other"))
     assert other != MARK
