@@ -2,7 +2,7 @@
 
 Reading keeps these fields alone, so what an upstream adds of its own making (timings, file paths, prompts) never
 leaves. A field that was absent stays absent and a null stays null. ``reasoning_content`` is the one addition: it is
-what DeepSeek, vLLM and llama.cpp all call it.
+what DeepSeek and llama.cpp call it, and ``reasoning``, as Ollama, Groq, Cerebras and OpenRouter say, becomes it.
 """
 
 from collections.abc import Callable
@@ -142,6 +142,7 @@ class Message(msgspec.Struct):
     function_call: FunctionText | UnsetType | None = UNSET
     annotations: list[Annotation] | UnsetType | None = UNSET
     audio: Audio | UnsetType | None = UNSET
+    reasoning: Any = UNSET  # gone once it is read
 
 
 class Delta(msgspec.Struct):
@@ -153,6 +154,7 @@ class Delta(msgspec.Struct):
     function_call: FunctionText | UnsetType | None = UNSET
     annotations: list[Annotation] | UnsetType | None = UNSET
     audio: Audio | UnsetType | None = UNSET
+    reasoning: Any = UNSET  # gone once it is read
 
 
 def length(part: Message | Delta) -> int:
@@ -258,6 +260,8 @@ def read_answer(body: bytes) -> Answer:
         choice.index = position if choice.index is None else choice.index
         choice.finish_reason = finish_reason(choice.finish_reason) or "stop"
         choice.message.role = "assistant"
+        if choice.message.reasoning is not UNSET:
+            _rename_reasoning(choice.message)
         for call_position, call in enumerate(choice.message.tool_calls or ()):
             # The caller has to name both in its next request.
             call.id = call.id or f"call_{call_position}"
@@ -280,11 +284,21 @@ def read_chunk(data: bytes) -> Chunk:
             choice.finish_reason = finish_reason(choice.finish_reason)
         if choice.delta is None:
             choice.delta = Delta()
-        elif choice.delta.tool_calls:
+            continue
+        if choice.delta.reasoning is not UNSET:
+            _rename_reasoning(choice.delta)
+        if choice.delta.tool_calls:
             for call_position, call in enumerate(choice.delta.tool_calls):
                 if not isinstance(call.index, int):
                     call.index = call_position
     return chunk
+
+
+def _rename_reasoning(part: Message | Delta) -> None:
+    """Whoever says it twice, under both names, says the same."""
+    said, part.reasoning = part.reasoning, UNSET
+    if said and isinstance(said, str) and not part.reasoning_content:
+        part.reasoning_content = said
 
 
 def finish_reason(said: str | None) -> str | None:

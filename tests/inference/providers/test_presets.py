@@ -318,6 +318,28 @@ def test_thoughts_in_a_stream_are_told_apart():
     assert deltas == [{"content": None, "reasoning_content": "Hm"}, {"content": "4"}]
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"reasoning": "Hm"}, {"reasoning_content": "Hm"}),
+        ({"reasoning": "Hm", "reasoning_content": "Hm"}, {"reasoning_content": "Hm"}),
+        ({"reasoning": "Hm", "reasoning_content": None}, {"reasoning_content": "Hm"}),
+        ({"reasoning": None}, {}),
+        ({"reasoning": ""}, {}),
+        ({"reasoning": {"effort": "low"}}, {}),
+    ],
+)
+@pytest.mark.parametrize("preset", ["ollama", "vllm"])
+def test_reasoning_has_one_name_whatever_the_server_calls_it(preset, said, told):
+    adapter = adapter_for(account(preset))
+    message = {"role": "assistant", "content": "4"}
+    answer = adapter.read_answer(parse(), completion(choices=[{"message": message | said}]))
+    assert msgspec.to_builtins(answer)["choices"][0]["message"] == message | told
+    frame = json.dumps({"choices": [{"index": 0, "delta": {"content": "4"} | said}]}).encode()
+    (chunk,) = adapter.stream(parse()).feed(b"data: %b\n\n" % frame)
+    assert msgspec.to_builtins(chunk)["choices"][0]["delta"] == {"content": "4"} | told
+
+
 @pytest.mark.parametrize("usage", [(9, 4, 20, 7), (9, 11, 20, 7)], ids=["apart", "included"])
 def test_reasoning_tokens_are_counted_once_among_the_completion_s(usage):
     prompt, said, total, reasoning = usage
