@@ -45,12 +45,12 @@ class DataPlane:
             body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]} | options
         return self.ask("/chat/completions", token, body, headers=headers, stream=bool(options.get("stream")))
 
-    def complete(self, token: str | None, **options: object):
+    def complete(self, token: str | None, *, headers: dict[str, str] | None = None, **options: object):
         body = {"model": MODEL, "prompt": "Hello"} | options
-        return self.ask("/completions", token, body, stream=bool(options.get("stream")))
+        return self.ask("/completions", token, body, headers=headers, stream=bool(options.get("stream")))
 
-    def embed(self, token: str | None, **options: object):
-        return self.ask("/embeddings", token, {"model": MODEL, "input": "Hello"} | options)
+    def embed(self, token: str | None, *, headers: dict[str, str] | None = None, **options: object):
+        return self.ask("/embeddings", token, {"model": MODEL, "input": "Hello"} | options, headers=headers)
 
     def ask(
         self,

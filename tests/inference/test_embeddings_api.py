@@ -205,6 +205,14 @@ def test_an_input_that_is_too_long_for_llama_cpp_is_the_caller_s_mistake(plane, 
     assert "too large" in error(plane.embed(token), 400, "invalid_request")["message"]
 
 
+def test_a_repeat_under_an_idempotency_key_has_the_same_answer(plane, deployment, token, upstream):
+    headers = {"Idempotency-Key": "mine"}
+    first = plane.embed(token, headers=headers).content
+    assert plane.embed(token, headers=headers).content == first
+    assert len(upstream.requests) == 1
+    error(plane.complete(token, headers=headers), 400, "invalid_request")  # a key is for one operation
+
+
 # Who may call
 
 

@@ -149,6 +149,14 @@ def test_usage_that_comes_with_each_choice_is_added_up(plane, token, upstream, s
     assert settled().tokens == events.Tokens(input=2 * len(prompts), output=3 * len(prompts))
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_repeat_under_an_idempotency_key_has_the_same_answer(plane, deployment, token, upstream, streamed):
+    headers = {"Idempotency-Key": "mine"}
+    first = plane.complete(token, stream=streamed, headers=headers).content
+    assert plane.complete(token, stream=streamed, headers=headers).content == first
+    assert len(upstream.requests) == 1
+
+
 # Who may call, and how
 
 
