@@ -17,6 +17,8 @@ from inference.budget import RetryBudget
 NEWEST_COUNTS: Final = 0.2  # of a latency that is measured, in the average
 STALE_S: Final = 10.0  # an average that nothing confirms fades with this time constant, so that it is measured again
 UNKNOWN_S: Final = 1.0  # the latency that is assumed while the first measurement is under way
+STALLED_TIMES: Final = 5.0  # as long as usual, and at least as many seconds
+STALLED_FEWEST: Final = 3
 RECENT_S: Final = 300.0  # half of what "recently" is for operators
 LEAST_S: Final = 0.001
 
@@ -66,6 +68,13 @@ class Latency:
             return 0.0 if average is None else average * exp((self.measured_at - now) / STALE_S)
         age = now - self.began_sum / self.waiting
         return max(UNKNOWN_S if average is None else average, age, LEAST_S) * (self.waiting + 1)
+
+    def stalls(self, now: float) -> bool:
+        """Several wait much longer than usual, and nobody has been answered meanwhile."""
+        if self.waiting < STALLED_FEWEST:
+            return False
+        limit = STALLED_TIMES * max(self.average_s or 0.0, 1.0)
+        return now - self.measured_at > limit and now - self.began_sum / self.waiting > limit
 
 
 class Standing:

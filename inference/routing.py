@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from inference.health import Board, Trial
+from inference.health import Board, Latency, Trial
 from inference.providers.adapter import Operation
 
 if TYPE_CHECKING:  # it reads PostgreSQL
@@ -92,7 +92,10 @@ class Route:
             candidates = [each for each in candidates if self._is_well(each)] or candidates
         if len(candidates) <= 1:
             return candidates[0] if candidates else None
-        return self._fastest(candidates) if model.least_latency else self._by_weight(candidates)
+        now = self._board.clock()
+        if model.least_latency:
+            return self._fastest(candidates, now)
+        return self._by_weight([each for each in candidates if not self._stalls(each, now)] or candidates)
 
     def _last_resort(self) -> "tuple[Model, Deployment | None]":
         """All that is left is cut off, each since a moment of its own, and one may be well by now: the one that has not
@@ -124,13 +127,20 @@ class Route:
                 return each
         return candidates[-1]
 
-    def _fastest(self, candidates: "list[Deployment]") -> "Deployment":
+    def _fastest(self, candidates: "list[Deployment]", now: float) -> "Deployment":
         """The exact minimum: groups are small, and everything it takes is in this process."""
-        now = self._board.clock()
         return min(candidates, key=lambda each: (self._cost(each, now), self._board.draw()))
 
     def _cost(self, deployment: "Deployment", now: float) -> float:
+        latency = self._latency(deployment)
+        return 0.0 if latency is None else latency.cost(now)
+
+    def _stalls(self, deployment: "Deployment", now: float) -> bool:
+        latency = self._latency(deployment)
+        return latency is not None and latency.stalls(now)
+
+    def _latency(self, deployment: "Deployment") -> Latency | None:
         standing = self._board.standings.get(deployment.id)
         if standing is None:
-            return 0.0
-        return (standing.streamed if self._stream else standing.whole).cost(now)
+            return None
+        return standing.streamed if self._stream else standing.whole

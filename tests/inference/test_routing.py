@@ -123,6 +123,28 @@ def test_who_has_failed_once_is_sent_to_one_that_is_well():
         world.begin("b").answered()
 
 
+@pytest.mark.parametrize("answers", [False, True])
+def test_one_that_stalls_gets_nothing_while_another_is_there(answers):
+    world = World(model(deployment("a"), deployment("b")))
+    world.answer("a", 0.5)
+    for _ in range(3):
+        world.begin("a")
+    world.now += 6
+    if answers:
+        world.answer("a", 0.5)
+    chosen = {handed_out(world.route()).name for _ in range(50)}
+    assert chosen == ({"a", "b"} if answers else {"b"})
+
+
+def test_if_all_stall_all_are_asked():
+    world = World(model(deployment("a"), deployment("b")))
+    for _ in range(3):
+        world.begin("a")
+        world.begin("b")
+    world.now += 6
+    assert {handed_out(world.route()).name for _ in range(50)} == {"a", "b"}
+
+
 # Least latency
 
 

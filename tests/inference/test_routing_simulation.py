@@ -17,7 +17,7 @@ from inference.health import Trial
 from tests.inference.routing_world import World, deployment, model
 
 WELL, SLOW, FAILING, LIMITED, POLITE, HANGING = "well", "slow", "failing", "limited", "polite", "hanging"
-TIMEOUT_S = 5.0
+TIMEOUT_S = 60.0
 ROTATION = (FAILING, SLOW, LIMITED)
 
 Modes = Callable[[str, float], str]
@@ -141,7 +141,14 @@ def test_two_that_stay_down_cost_no_request_however_few_there_are():
 def test_one_that_hangs_gets_less_and_less_of_the_traffic():
     outcome = Simulation(world(), always(a=HANGING, b=WELL, c=WELL), per_s=50, for_s=120, seed=1).run()
     assert outcome.errors == []
-    assert outcome.attempts / outcome.requests < 1.1
+    assert outcome.attempts / outcome.requests < 1.05
+
+
+def test_one_that_hangs_is_noticed_before_the_first_deadline_has_passed():
+    modes = lambda name, at: HANGING if name == "a" and at > 30 else WELL  # noqa: E731
+    outcome = Simulation(world(), modes, per_s=50, for_s=30 + TIMEOUT_S, seed=1).run()
+    assert outcome.errors == []
+    assert outcome.attempts - outcome.requests < 300  # its share of a minute would be a thousand
 
 
 def test_least_latency_avoids_one_that_hangs_before_it_has_failed():
@@ -149,7 +156,7 @@ def test_least_latency_avoids_one_that_hangs_before_it_has_failed():
     modes = lambda name, at: HANGING if name == "a" and at > 30 else WELL  # noqa: E731
     outcome = Simulation(here, modes, per_s=50, for_s=30 + TIMEOUT_S, seed=1).run()
     assert outcome.errors == []
-    assert outcome.attempts - outcome.requests < 25  # met it; it would have got 80 by its share
+    assert outcome.attempts - outcome.requests < 30
 
 
 @pytest.mark.parametrize("seed", range(3))
