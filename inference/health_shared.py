@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from billing.admission import limits
 from helixflow.lib import redis
 from inference import lua
 from inference.breaker import State
@@ -60,6 +61,8 @@ _decode_numbers: Final = msgspec.json.Decoder(dict[str, Numbers]).decode
 
 def shared() -> dict[str, DeploymentHealth]:
     """By the hex of the deployment's id, those that anything is known of. Nothing if Redis is away."""
+    if limits.breaker.is_open:  # the gateway of this process has found that out: no page need wait for it too
+        return {}
     try:
         script: Any = redis.sync_client().register_script(lua.source("read_health"))
         now, changes, numbers = script(keys=KEYS)

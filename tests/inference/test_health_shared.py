@@ -124,7 +124,7 @@ def test_a_change_made_while_redis_is_away_is_told_when_it_is_back(here, there, 
 
 
 def test_redis_is_left_alone_while_its_breaker_is_open(here, monkeypatch):
-    monkeypatch.setattr(limits, "breaker", SimpleNamespace(allows=lambda: False))
+    monkeypatch.setattr(limits, "breaker", SimpleNamespace(allows=lambda: False, is_open=False))
     here.fail()
     exchange(here)
     assert health_shared.shared() == {}
