@@ -130,6 +130,7 @@ def test_a_token_is_used_until_it_is_nearly_over(tokens, service, clock):
     assert get(tokens) == "ya29.fake-1"
     clock.now += 2900
     assert get(tokens) == "ya29.fake-1"
+    wait_until_idle(tokens)
     assert service.requests == 1
 
 
@@ -150,6 +151,7 @@ def test_a_short_lived_token_is_renewed_at_half_its_life(tokens, service, clock)
     get(tokens)
     clock.now += 45
     assert get(tokens) == "ya29.fake-1"
+    wait_until_idle(tokens)
     assert service.requests == 1
     clock.now += 10
     assert get(tokens) == "ya29.fake-1"
@@ -225,6 +227,17 @@ def test_whoever_leaves_takes_the_token_from_nobody(tokens, service):
         return await staying
 
     assert asyncio.run(one_leaves()) == "ya29.fake-1"
+
+
+def test_requests_carry_the_newest_token(service, tokens, clock):
+    adapter = VertexAdapter(account())
+    adapter._tokens = tokens
+    for number in (1, 2):
+        for _ in range(2):
+            wire = asyncio.run(adapter.wire(parse(), upstream_model="gemini-2.5-pro", stream=False))
+            assert wire.headers == b"Authorization: Bearer ya29.fake-%d\r\n" % number
+        clock.now += 4000
+    assert {"ya29.fake-1", "ya29.fake-2"} <= set(adapter.secrets)
 
 
 def test_surroundings_can_name_the_account(service, monkeypatch, tmp_path):
