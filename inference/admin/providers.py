@@ -4,6 +4,7 @@ import uuid
 from typing import Any, ClassVar, Final
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.forms import TextInput
 from django.http import HttpRequest, HttpResponse
@@ -49,6 +50,12 @@ class ProviderAdmin(CatalogueAdmin):
         pages: list[URLPattern] = self.page_urls(test=require_POST(self.test), models=self.import_page)
         return pages + super().get_urls()
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = (extra_context or {}) | {"may_import": self.may_import(request)}
+        return super().change_view(request, object_id, form_url, context)
+
     def models_of(self, row: Provider) -> QuerySet[Model]:
         return models_of_provider(row)
 
@@ -62,11 +69,14 @@ class ProviderAdmin(CatalogueAdmin):
 
     def test(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         provider = self.to_change(request, pk)
-        return self.report_page(request, provider, probing.ask_models(provider), "its list of models")
+        report, may_import = probing.ask_models(provider), self.may_import(request)
+        return self.report_page(request, provider, report, "its list of models", may_import=may_import)
 
     def import_page(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         """List, choose, confirm: three steps at one address. What is chosen travels in the form."""
         provider = self.to_change(request, pk)
+        if not self.may_import(request):
+            raise PermissionDenied
         if request.method != "POST":
             return self._list(request, provider)
         if "confirmed" in request.POST:
@@ -79,6 +89,10 @@ class ProviderAdmin(CatalogueAdmin):
         options = ImportOptions(initial={"owned_by": owner})
         rows = [{"upstream_model": name, "name": suggested_name(name)} for name in chosen]
         return self._confirm(request, provider, options, ImportedModels(initial=rows))
+
+    @staticmethod
+    def may_import(request: HttpRequest) -> bool:
+        return request.user.has_perms(["inference.add_model", "inference.add_deployment"])
 
     def _list(self, request: HttpRequest, provider: Provider) -> HttpResponse:
         report = probing.ask_models(provider)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from inference.models import Deployment, Model, Provider, ProviderKind
@@ -157,6 +158,16 @@ def test_who_may_only_look_can_ask_nothing(client, clerk, connected, upstream, p
     assert client.post(page_url(connected, page)).status_code == 403
     assert client.get(page_url(connected, page)).status_code in {403, 405}
     assert upstream.requests == []
+
+
+def test_who_may_not_add_models_can_test_but_not_import(client, clerk, connected, upstream):
+    clerk.user_permissions.add(Permission.objects.get(codename="change_provider"))
+    client.force_login(clerk)
+    assert page_url(connected, "models") not in client.get(change_url(connected)).content.decode()
+    assert ">works<" in client.post(page_url(connected, "test")).content.decode()
+    assert client.get(page_url(connected, "models")).status_code == 403
+    assert confirm(client, connected, {"gpt-4o": "gpt-4o"}).status_code == 403
+    assert not Model.objects.exists()
 
 
 @pytest.mark.parametrize("page", ["test", "models"])
