@@ -225,6 +225,21 @@ def test_pieces_that_say_nothing_are_passed_over():
     assert len(read_in([frame(each) for each in [candidate({"text": "a"}), *nothing]])) == 1
 
 
+def test_an_answer_ends_once():
+    chunks = read_in([frame(candidate({"text": text}, reason="STOP")) for text in ("a", "b", "")])
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == ["stop", None]
+
+
+def test_thoughts_are_told_from_the_answer():
+    parts: list[dict[str, Any]] = [
+        {"text": "Hm. ", "thought": True},
+        {"text": "Yes"},
+        {"text": "So. ", "thought": True},
+    ]
+    [choice] = whole(candidate(*parts, reason="STOP")).choices
+    assert (choice.message.content, choice.message.reasoning_content) == ("Yes", "Hm. So. ")
+
+
 def test_what_a_piece_says_of_a_failure_comes_after_what_was_good():
     chunks = reader().feed(frame(candidate({"text": "a"})) + frame({"error": {"message": "Overloaded"}}))
     assert next(chunks).choices[0].delta.content == "a"
