@@ -102,7 +102,7 @@ def test_a_credential_that_is_echoed_is_not_shown(deployment, upstream):
 
 @pytest.mark.parametrize("behaviour", ["stall-before-head", "stall-before-first", "stall-in-the-middle"])
 def test_silence_is_waited_for_within_bounds(deployment, monkeypatch, behaviour):
-    monkeypatch.setattr(probing, "WITHIN_S", 0.3)
+    monkeypatch.setattr(probing, "WITHIN_S", 1.0)
     report = ask(deployment, behaviour)
     assert report.error.startswith("No answer in time.")
     assert "firewall" in report.hint
@@ -137,7 +137,7 @@ def test_a_name_that_nobody_knows(deployment, monkeypatch):
 def test_a_name_server_that_hangs_does_not_hold_the_page(deployment, monkeypatch):
     hung = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: hung.wait(60) and [])
-    monkeypatch.setattr(probing, "WITHIN_S", 0.3)
+    monkeypatch.setattr(probing, "WITHIN_S", 1.0)
     deployment.provider.base_url = "http://somewhere.invalid/v1"
     report = ask(deployment)
     assert report.error.startswith("No connection.")
