@@ -88,6 +88,7 @@ class UsageRecordAdmin(LedgerAdmin):
         *("organization_shown", "api_key_shown", "user_shown", "end_user", "month", "units"),
         *(
             "model",
+            "operation",
             "fallback_model",
             "deployment",
             "attempts",

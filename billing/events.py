@@ -16,6 +16,8 @@ LATE: Final = "late"
 GATEWAY: Final = "gateway"
 REAPER: Final = "reaper"
 
+CHAT: Final = "chat.completions"  # what is asked for, unless it is said
+
 PROVIDER: Final = "provider"
 ESTIMATED: Final = "estimated"
 NOTHING: Final = "none"
@@ -57,6 +59,7 @@ class Usage(msgspec.Struct, tag="usage", omit_defaults=True, kw_only=True):
     status: int  # HTTP; 499 if the caller left before an answer
     duration_ms: float
     error_code: str = ""
+    operation: str = CHAT  # the path, with dots
     model: str = ""  # as asked for
     fallback_model: str = ""  # that answered in its place
     deployment: str = ""

@@ -12,6 +12,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.models import ApiKey, Organization
+from billing import events
 from helixflow.lib import ids
 
 STARTER = "starter"
@@ -163,6 +164,9 @@ class UsageRecord(models.Model):
     user_id = models.UUIDField(null=True)  # who made the key
     month = models.DateField()  # the first day of the month whose quota it drew on, by the limiter's clock
     units = models.PositiveSmallIntegerField()  # of that quota: 1, or 0 for a request that produced nothing
+    operation = models.TextField(
+        default=events.CHAT, db_default=events.CHAT
+    )  # chat.completions, completions, embeddings
     model = models.TextField(blank=True)  # as asked for; empty if the body was never understood
     fallback_model = models.TextField(blank=True, default="", db_default="")  # that answered in its place, and is paid
     deployment = models.TextField(blank=True)  # that answered

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+import msgspec
+
 from billing.events import Attempt
 from helixflow.lib import ids
 from inference import completions, embeddings, schemas, text_answers, text_schemas, usage
@@ -115,7 +117,8 @@ class Call(ABC):
         if written is not None and written.started:
             usage = written.usage
             if usage is None or (usage.completion_tokens == 0 and written.completion_chars):  # a count that never ran
-                usage = self.estimate(written.completion_chars)
+                guess = self.estimate(written.completion_chars)
+                usage = guess if usage is None or not usage.prompt_tokens else _completed(usage, guess)
             self.reported = usage is written.usage
             self.usage = usage
 
@@ -128,6 +131,12 @@ class Call(ABC):
     def was_hurried(self, error: Exception) -> bool:
         """Whether it is the caller's own deadline that passed: no fault of the deployment's."""
         return isinstance(error, UpstreamTimeout) and self.until is not None and time.monotonic() >= self.until
+
+
+def _completed(usage: Usage, guess: Usage) -> Usage:
+    """The prompt as it was reported, the rest as it is guessed."""
+    completion = guess.completion_tokens
+    return msgspec.structs.replace(usage, completion_tokens=completion, total_tokens=usage.prompt_tokens + completion)
 
 
 @dataclass(slots=True)

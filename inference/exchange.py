@@ -60,7 +60,7 @@ class Exchange(Responder):
 
     __slots__ = (
         *("answering", "asked", "call", "deployment", "error", "fallback_model", "first_token_ms", "gateway", "kind"),
-        *("model", "organization_id", "request", "status", "verdict"),
+        *("model", "organization_id", "request", "status", "upstream", "verdict"),
     )
 
     def __init__(self, gateway: Shared, kind: type[Call], scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,6 +76,7 @@ class Exchange(Responder):
         self.call: Call | None = None
         self.fallback_model = ""  # that answered in its place
         self.deployment = ""
+        self.upstream = ""  # the deployment, of a cached answer too
         self.answering = False  # something was produced for the caller
         self.first_token_ms: float | None = None
         self.status = 200
@@ -180,7 +181,7 @@ class Exchange(Responder):
         if known is not None:
             self.headers.append((b"x-helixflow-cache", b"hit"))
             self.answering = True
-            self.deployment = CACHE
+            self.deployment, self.upstream = CACHE, known.upstream
             await self.send_again(known.renamed(self._answer_id(), int(time.time())))
             return
         if directives.writes:
@@ -200,7 +201,7 @@ class Exchange(Responder):
         return KeptAnswer(
             body=body,
             content_type=EVENT_STREAM if streamed else JSON,
-            upstream=self.deployment,
+            upstream=self.upstream,
             id=call.id if call else "",
             created=call.created if call else 0,
         )
@@ -261,7 +262,7 @@ class Exchange(Responder):
 
     def _answers(self, deployment: catalogue.Deployment, route: Route) -> None:
         self.answering = True
-        self.deployment = deployment.name
+        self.deployment = self.upstream = deployment.name
         self.headers.append((b"x-helixflow-upstream", deployment.name.encode()))
         if route.model.name != self.model:
             self.fallback_model = route.model.name
@@ -301,6 +302,10 @@ class Exchange(Responder):
     def _until(self) -> float | None:
         return None if self.asked.timeout_s is None else self.began + self.asked.timeout_s
 
+    def _operation(self) -> str:
+        """As the ledger names it: the path, with dots."""
+        return self.kind.operation.replace(" ", ".")
+
     def _touch(self) -> None:
         self.gateway.settler.touch(self)
 
@@ -317,6 +322,7 @@ class Exchange(Responder):
             model=request.model if request else "",
             streamed=request.wants_stream if request else False,
             end_user=(request.user or "") if request else "",
+            operation=self._operation(),
             fallback_model=self.fallback_model,
             deployment=self.deployment,
             attempts=attempts,
@@ -355,6 +361,7 @@ class Exchange(Responder):
             status=status,
             duration_ms=self.elapsed_ms(),
             error_code=error,
+            operation=self._operation(),
             fallback_model=self.fallback_model,
             deployment=self.deployment,
             first_token_ms=self.first_token_ms,

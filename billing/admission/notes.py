@@ -21,6 +21,7 @@ class Mark(msgspec.Struct, omit_defaults=True):
     was produced by then.
     """
 
+    operation: str = events.CHAT
     model: str = ""
     fallback_model: str = ""
     streamed: bool = False

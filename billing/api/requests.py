@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import ApiKey
-from billing import money, prices
+from billing import events, money, prices
 from billing.api.readers import ModelNameField, MomentField, NoParameters, ReaderView, key_of, name_key
 from billing.models import Price, UsageRecord
 from billing.reports import receipts
@@ -74,11 +74,12 @@ def represent(record: UsageRecord, keys: Keys) -> dict[str, Any]:
     return {
         "id": record.public_id,
         "object": "request",
-        "completion_id": ids.public_id(ids.COMPLETION, record.id) if record.units else None,
+        "completion_id": _completion_id(record),
         "started_at": clock.rfc3339(record.started_at),
         "api_key": name_key(record.api_key_id, keys.get(record.api_key_id)),
         "user_id": ids.public_id(ids.USER, record.user_id) if record.user_id else None,
         "end_user": record.end_user or None,
+        "operation": record.operation,
         "model": record.model or None,
         "fallback_model": record.fallback_model or None,
         "deployment": record.deployment or None,
@@ -96,6 +97,12 @@ def represent(record: UsageRecord, keys: Keys) -> dict[str, Any]:
         "duration_ms": record.duration_ms,
         "first_token_ms": record.first_token_ms,
     }
+
+
+def _completion_id(record: UsageRecord) -> str | None:
+    """That of its answer, which embeddings have none of."""
+    prefix = {events.CHAT: ids.COMPLETION, "completions": ids.TEXT_COMPLETION}.get(record.operation)
+    return ids.public_id(prefix, record.id) if record.units and prefix else None
 
 
 def represent_receipt(record: UsageRecord, keys: Keys, price: Price | None) -> dict[str, Any]:

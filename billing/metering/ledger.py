@@ -97,6 +97,7 @@ def record_of(event: events.Usage, book: PriceBook) -> UsageRecord:
         user_id=event.user_id,
         month=months.first_day(event.month),
         units=event.units,
+        operation=clean(event.operation),
         model=clean(event.model),
         fallback_model=clean(event.fallback_model),
         deployment=clean(event.deployment),

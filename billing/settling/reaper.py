@@ -91,6 +91,7 @@ def _event(request_id: uuid.UUID, note: Note, now: int) -> events.Usage:
         status=500,
         error_code="server_error",
         duration_ms=mark.elapsed_ms or max(0, now - note.admitted_at) * 1000.0,
+        operation=mark.operation,
         model=mark.model,
         fallback_model=mark.fallback_model,
         deployment=mark.deployment,

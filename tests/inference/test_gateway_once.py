@@ -107,7 +107,8 @@ def test_a_stream_that_broke_off_is_not_kept(plane, deployment, token, upstream)
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_answer_of_a_caller_who_left_is_finished_and_kept(plane, deployment, token, upstream, settled, stream):
-    arrived, leave = [], []
+    arrived: list[int] = []
+    leave: list[int] = []
 
     async def slowly(call: Call) -> None:
         arrived.append(1)

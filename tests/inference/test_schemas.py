@@ -137,7 +137,7 @@ def test_the_message_object_of_the_reference_takes_a_name_in_every_role():
 
 
 def test_an_answer_can_be_put_back_into_the_conversation_as_it_came():
-    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    call: dict[str, Any] = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     answer = {
         "role": "assistant",
         "content": None,

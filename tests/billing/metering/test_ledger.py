@@ -295,8 +295,8 @@ def test_made_up_models_share_one_row_of_sums():
 def test_a_fallback_is_charged_by_its_own_price():
     class ByModel(PriceBook):
         def cost(self, *, model, tokens, at):
-            return Cost(PRICE_ID, "USD", Decimal({"gpt-4": 3, "gpt-4o": 1}[model]))
+            return Cost(PRICE_ID, "USD", Decimal(3 if model == "gpt-4" else 1))
 
     record = ledger.record_of(usage(fallback_model="gpt-4o"), ByModel())
-    assert (record.model, record.fallback_model, record.cost) == ("gpt-4", "gpt-4o", 1)
+    assert (record.model, record.fallback_model, record.cost) == ("gpt-4", "gpt-4o", Decimal(1))
     assert ledger.record_of(usage(), ByModel()).cost == 3

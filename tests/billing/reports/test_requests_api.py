@@ -71,6 +71,7 @@ def test_a_request_in_the_list(owner, key):
             "end_user": "jane",
             "model": "gpt-4",
             "fallback_model": None,
+            "operation": "chat.completions",
             "deployment": "first",
             "status": 200,
             "error_code": None,
