@@ -202,7 +202,12 @@ class ChunkChoice(msgspec.Struct):
     logprobs: Logprobs | UnsetType | None = UNSET
 
     def length(self) -> int:
-        return 0 if self.delta is None else length(self.delta)
+        delta = self.delta
+        if delta is None:
+            return 0
+        if delta.tool_calls or delta.reasoning_content or delta.refusal or delta.function_call:
+            return length(delta)
+        return len(delta.content or "")
 
 
 class Answer(msgspec.Struct):
@@ -277,18 +282,21 @@ def read_chunk(data: bytes) -> Chunk:
         if chunk.usage is None:
             raise BadAnswer("the chunk has no choices")
         choices = chunk.choices = []
-    for position, choice in enumerate(choices):
+    position = 0
+    for choice in choices:
         if choice.index is None:
             choice.index = position
+        position += 1  # noqa: SIM113  # the quicker way by far for the one choice of nearly every chunk
         if choice.finish_reason is not None:
             choice.finish_reason = finish_reason(choice.finish_reason)
-        if choice.delta is None:
+        delta = choice.delta
+        if delta is None:
             choice.delta = Delta()
             continue
-        if choice.delta.reasoning is not UNSET:
-            _rename_reasoning(choice.delta)
-        if choice.delta.tool_calls:
-            for call_position, call in enumerate(choice.delta.tool_calls):
+        if delta.reasoning is not UNSET:
+            _rename_reasoning(delta)
+        if delta.tool_calls:
+            for call_position, call in enumerate(delta.tool_calls):
                 if not isinstance(call.index, int):
                     call.index = call_position
     return chunk

@@ -107,7 +107,13 @@ class ChunkRewriter:
             # Usage alone. Before the end it is a running count, and a chunk with neither is Azure's prelude.
             return self.finish() if self.finished and chunk.usage is not None else None
         for choice in choices:
-            self._note(choice)
+            self.completion_chars += choice.length()
+            index = choice.index or 0
+            if choice.finish_reason is not None:
+                self.finish_reasons[index] = choice.finish_reason
+                self._open.discard(index)
+            elif index not in self._open and index not in self.finish_reasons:
+                self._open.add(index)
         frame = self._frame
         frame.choices = choices
         frame.service_tier = chunk.service_tier
@@ -134,11 +140,3 @@ class ChunkRewriter:
         )
         return b"data: %b\n\n" % _encode(last)
 
-    def _note(self, choice: ChunkChoice | TextChoice) -> None:
-        index = choice.index or 0
-        self.completion_chars += choice.length()
-        if choice.finish_reason is not None:
-            self.finish_reasons[index] = choice.finish_reason
-            self._open.discard(index)
-        elif index not in self.finish_reasons:
-            self._open.add(index)
