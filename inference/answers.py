@@ -286,7 +286,7 @@ def read_chunk(data: bytes) -> Chunk:
     for choice in choices:
         if choice.index is None:
             choice.index = position
-        position += 1  # noqa: SIM113  # the quicker way by far for the one choice of nearly every chunk
+        position += 1  # the quicker way by far for the one choice of nearly every chunk
         if choice.finish_reason is not None:
             choice.finish_reason = finish_reason(choice.finish_reason)
         delta = choice.delta
