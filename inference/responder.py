@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -27,13 +27,21 @@ STREAM_HEADERS: Final = [
 ]
 
 
+class Departure(Protocol):
+    """Our own server's quicker word that a client has left (``helixflow.server.cycle``)."""
+
+    def watch(self, callback: Callable[[], None]) -> None: ...
+
+    def forget(self) -> None: ...
+
+
 class Responder:
     """``recording`` takes the answer down if it is to be kept; ``finishes_alone``: the answer is wanted even if its
     caller goes away."""
 
     __slots__ = (
         *("began", "finished", "finishes_alone", "gone", "headers", "public_id", "receive", "recording", "request_id"),
-        *("scope", "send", "started", "task", "watcher"),
+        *("departure", "scope", "send", "started", "task", "watcher"),
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +58,7 @@ class Responder:
         self.finishes_alone = False
         self.recording: Recording | None = None
         self.task: asyncio.Task[Any] | None = None
+        self.departure: Departure | None = scope.get("departure")
         self.watcher: asyncio.Task[None] | None = None
 
     async def read_body(self, content_length: bytes) -> bytes:
@@ -75,20 +84,29 @@ class Responder:
 
     def watch(self) -> None:
         """From now on, once the body has been read."""
-        if self.watcher is None:
-            self.task = asyncio.current_task()
+        if self.task is not None:
+            return
+        self.task = asyncio.current_task()
+        if self.departure is not None:
+            self.departure.watch(self._left)
+        else:
             self.watcher = asyncio.create_task(self._watch())
 
     def let_go(self) -> None:
         """They refer to this exchange: it must not be left to the garbage collector."""
-        if self.watcher is not None:
+        if self.departure is not None:
+            self.departure.forget()
+        elif self.watcher is not None:
             self.watcher.cancel()
         self.task = self.watcher = None
 
     async def _watch(self) -> None:
-        """A caller who goes away cancels the exchange, and with it the upstream's work."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
+        """A caller who goes away cancels the exchange, and with it the upstream's work."""
         if not (self.finished or self.finishes_alone) and self.task is not None:
             self.gone = True
             self.task.cancel()

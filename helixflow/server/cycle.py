@@ -3,16 +3,105 @@
 import asyncio
 import json
 import logging
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, STATUS_LINE, RequestResponseCycle
 
 from helixflow.lib import errors, ids
 
 logger = logging.getLogger(__name__)
 
+CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != 0x09)
+MAX_NAMES = 1_000
+_names: set[bytes] = set()
+
+
+def _learn(name: bytes) -> None:
+    """Raises RuntimeError for what is no name of a header. Applications use a few dozen."""
+    if HEADER_RE.search(name):
+        raise RuntimeError("Invalid HTTP header name.")
+    if len(_names) < MAX_NAMES:
+        _names.add(name)
+
+
+class Departure:
+    """Tells an application at once that its client has left, in ``scope["departure"]``.
+
+    ASGI's own way is a task that waits in ``receive``; making and cancelling one costs as much as all of routing.
+    """
+
+    __slots__ = ("_callback", "_flow", "_happened")
+
+    def __init__(self, flow: FlowControl) -> None:
+        self._flow = flow
+        self._happened = False
+        self._callback: Callable[[], None] | None = None
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the client leaves, at once if it has. For when the whole body has been received."""
+        self._callback = callback
+        self._flow.resume_reading()  # a large body may have stopped it, and then nobody hears a client leave
+        if self._happened:
+            callback()
+
+    def forget(self) -> None:
+        self._callback = None
+
+    def happen(self) -> None:
+        self._happened = True
+        if self._callback is not None:
+            self._callback()
+
 
 class Cycle(RequestResponseCycle):
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.departure = self.scope["departure"] = Departure(self.flow)  # type: ignore[typeddict-unknown-key]  # ours
+
+    async def send(self, message: Any) -> None:
+        if self.response_started or message["type"] != "http.response.start":
+            await super().send(message)
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if not self.disconnected:
+            self._send_head(message["status"], message.get("headers", ()))
+
+    def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """As uvicorn does, but looks for characters that a head can't hold in all of it at once: the data plane's have
+        a dozen lines. Raises RuntimeError, and has sent nothing then."""
+        length: int | None = None
+        chunked, keep_alive = self.chunked_encoding, self.keep_alive
+        lines = [STATUS_LINE[status]]
+        for name, value in (*self.default_headers, *headers):
+            lower = name.lower()
+            if lower == b"content-length" and chunked is None:
+                length, chunked = int(value), False
+            elif lower == b"transfer-encoding" and value.lower() == b"chunked":
+                length, chunked = 0, True
+            elif lower == b"connection" and b"close" in [token.strip() for token in value.lower().split(b",")]:
+                keep_alive = False
+                continue
+            elif lower not in _names:
+                _learn(lower)
+            lines.append(b"%b: %b\r\n" % (lower, value))
+        if not keep_alive:
+            lines.append(b"connection: close\r\n")
+        if chunked is None and self.scope["method"] != "HEAD" and status not in {204, 304}:
+            chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(b"\r\n")
+        head = b"".join(lines)
+        # Each line ends with CRLF, and no other control character but tabs is there.
+        if len(head.translate(None, CONTROLS)) != len(head) - 2 * len(lines):
+            raise RuntimeError("Invalid HTTP header value.")
+        self.keep_alive, self.chunked_encoding, self.expected_content_length = keep_alive, chunked, length or 0
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        self.transport.write(head)
+
     async def run_asgi(self, app: Any) -> None:
         try:
             await app(self.scope, self.receive, self.send)

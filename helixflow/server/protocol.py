@@ -104,6 +104,8 @@ class Protocol(HttpToolsProtocol):
             if cycle is not None:
                 cycle.disconnected = True
                 cycle.message_event.set()
+            if isinstance(cycle, Cycle):
+                cycle.departure.happen()
         self.pipeline.clear()
         super().connection_lost(exc)
 

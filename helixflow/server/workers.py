@@ -88,7 +88,7 @@ def serve(application: Any, listener: socket.socket, options: Options, *, parent
         interface="asgi3",
         loop="uvloop",
         http=protocol,
-        ws="auto",
+        ws="none",  # there are no WebSocket addresses: whatever library is installed, an upgrade is ignored
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -61,6 +61,11 @@ async def crash(scope, receive, send):
     raise RuntimeError("boom")
 
 
+async def bad_header(scope, receive, send):
+    headers = {b"name": [(b"x:y", b"1")], b"value": [(b"x-y", b"1\r\nset-cookie: a=b")], b"nul": [(b"x-y", b"\0")]}
+    await send({"type": "http.response.start", "status": 200, "headers": headers[scope["query_string"]]})
+
+
 async def crash_late(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"half", "more_body": True})
@@ -81,6 +86,17 @@ async def slow(scope, receive, send):
 async def wait_for_leaving(scope, receive, send):
     await read(receive)
     await receive()
+    seen["gone"] += 1
+
+
+async def wait_for_departure(scope, receive, send):
+    """As the gateway does: once it has the body, it is told rather than asking."""
+    await read(receive)
+    if scope["query_string"] == b"late":
+        await asyncio.sleep(0.3)
+    left = asyncio.Event()
+    scope["departure"].watch(left.set)
+    await left.wait()
     seen["gone"] += 1
 
 
@@ -127,6 +143,8 @@ ANSWERS = {
     "/unsized": unsized,
     "/slow": slow,
     "/wait": wait_for_leaving,
+    "/departure": wait_for_departure,
+    "/bad-header": bad_header,
     "/stream": stream,
     "/large": large,
     "/ticks": ticks,

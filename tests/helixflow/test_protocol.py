@@ -337,6 +337,17 @@ def test_a_client_that_leaves_is_noticed_though_it_has_pipelined(patient):
     assert wait_for(lambda: patient.get("/stats").json()["gone"] > gone) < 1
 
 
+@pytest.mark.parametrize("path", ["/departure", "/departure?late"])
+@pytest.mark.parametrize("size", [2, 1_000_000])
+def test_an_application_is_told_that_its_client_left(patient, path, size):
+    """Also if it was told to watch only after that, and after a body so large that reading was paused."""
+    gone = patient.get("/stats").json()["gone"]
+    with patient.connect() as raw:
+        raw.send(post(path, b"x" * size))
+        time.sleep(0.1)
+    assert wait_for(lambda: patient.get("/stats").json()["gone"] > gone) < 2
+
+
 def test_head_has_no_body(patient):
     with patient.connect() as raw:
         raw.send(get("/unsized", method="HEAD") + get("/after"))
@@ -403,6 +414,13 @@ def test_upgrades_are_ignored(patient, upgrade):
 
 def test_a_crash_is_answered_500_in_our_shape(patient):
     assert_error(patient.get("/crash"), 500, "server_error")
+
+
+@pytest.mark.parametrize("what", ["name", "value", "nul"])
+def test_a_head_that_is_none_is_a_crash(patient, what):
+    answer = patient.get(f"/bad-header?{what}")
+    assert_error(answer, 500, "server_error")
+    assert "set-cookie" not in answer.headers
 
 
 def test_a_crash_amid_an_answer_cuts_it(patient):
