@@ -15,6 +15,7 @@ Text = str | UnsetType | None
 Whole = int | UnsetType | None
 
 MAX_TOKENS: Final = 2**31 - 1
+MAX_SAID: Final = 4096  # of an error's text: cut far behind what is shown once it is clean, not amid a key
 # Of a choice, or of a tool call in it: what is put together by index must not grow with what an upstream makes up.
 Index = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 
@@ -339,4 +340,4 @@ def read(decode: Callable[[bytes], A], data: bytes) -> A:
 
 def _error_message(error: Any) -> str:
     message = error.get("message") if isinstance(error, dict) else error
-    return message[:500] if isinstance(message, str) and message else "the upstream reported an error"
+    return message[:MAX_SAID] if isinstance(message, str) and message else "the upstream reported an error"

@@ -25,7 +25,7 @@ from billing.settling.settlement import Settlement
 from helixflow.lib import errors, ids, log, metrics
 from inference import asking, catalogue, health, relay
 from inference.calls import Call, Request
-from inference.failures import FAILURES, as_helix_error
+from inference.failures import FAILURES, as_helix_error, outcome_of
 from inference.keeping import idempotency, response_cache
 from inference.keeping.idempotency import Claims, Lease
 from inference.keeping.kept import KeptAnswer, Recording
@@ -287,7 +287,7 @@ class Exchange(Responder):
                 except FAILURES as error:
                     reason = stream.broke(error)
                     logger.warning("upstream %s broke its stream: %s", stream.deployment.name, reason)
-                    call.attempts[-1] = events.Attempt(self.deployment, reason, self.elapsed_ms())
+                    call.attempts[-1] = events.Attempt(self.deployment, outcome_of(error), self.elapsed_ms())
                     raise as_helix_error(error) from None
             await self.send_frames(stream.frames, more=False)
             await stream.finish()

@@ -28,7 +28,19 @@ def as_helix_error(error: Exception) -> errors.HelixError:
 
 
 def describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
+    """For operators, once it is clean: in an upstream's words too."""
+    return f"{type(error).__name__}: {error}"
+
+
+def outcome_of(error: Exception) -> str:
+    """For the ledger, which callers read: without what upstreams, their hosts and Google say of themselves."""
+    match error:
+        case UpstreamConnectError():
+            cause = error.__cause__
+            return f"{type(error).__name__}: {type(cause).__name__}" if cause else type(error).__name__
+        case UpstreamStreamError() | CredentialError():
+            return type(error).__name__
+    return describe(error)
 
 
 # Each begins where its run of characters does, so that a long text without any costs one pass: callers can have what

@@ -16,7 +16,7 @@ from helixflow.lib import errors
 from inference.answers import BadAnswer
 from inference.calls import Assembler, Call, Reader
 from inference.catalogue import Deployment
-from inference.failures import BUSY, FAILURES, UNAVAILABLE, as_helix_error, clean, describe
+from inference.failures import BUSY, FAILURES, UNAVAILABLE, as_helix_error, clean, describe, outcome_of
 from inference.health import Trial
 from inference.providers.adapter import Blame, Operation, Unsupported
 from inference.routing import Route
@@ -107,7 +107,7 @@ class Stream:
                     await self._response.chunks()
 
     def broke(self, error: Exception) -> str:
-        """Note that the stream failed, and return the reason for the log and the ledger."""
+        """Note that the stream failed, and return the reason, for operators."""
         reason = clean(describe(error), self.deployment.adapter.secrets)
         if self.trial is not None and not self._call.was_hurried(error):
             self.trial.failed(reason)
@@ -151,7 +151,7 @@ async def _first_success(call: Call, route: Route, attempt: Callable[[Deployment
         if failure is not None and started - began > RETRY_WITHIN_S:
             break
         call.trying = deployment.name
-        outcome = "left"  # by the caller, or as the server stops
+        outcome, reason = "left", ""  # by the caller, or as the server stops
         trial = route.begin(deployment)
         call.on_attempt()
         try:
@@ -165,10 +165,10 @@ async def _first_success(call: Call, route: Route, attempt: Callable[[Deployment
             outcome = "not supported"
             failure = failure or AttemptFailed(outcome, errors.InvalidRequest(str(error), param=error.param))
         except FAILURES as error:
-            outcome = clean(describe(error), deployment.adapter.secrets)
+            outcome, reason = outcome_of(error), clean(describe(error), deployment.adapter.secrets)
             failure = AttemptFailed(outcome, as_helix_error(error))
             if not call.was_hurried(error):
-                trial.failed(outcome)
+                trial.failed(reason)
         except errors.InvalidRequest:
             outcome = "refused as invalid"
             raise
@@ -177,7 +177,7 @@ async def _first_success(call: Call, route: Route, attempt: Callable[[Deployment
             call.attempts.append(Attempt(deployment.name, outcome, (time.monotonic() - started) * 1000))
             if outcome != "ok":
                 trial.left()
-        logger.warning("upstream %s failed: %s", deployment.name, clean(outcome, deployment.adapter.secrets))
+        logger.warning("upstream %s failed: %s", deployment.name, reason or outcome)
         if call.until is not None and time.monotonic() >= call.until:
             break
     raise failure.error if failure else errors.ServiceUnavailable(UNAVAILABLE, retry_after=route.retry_after_s)

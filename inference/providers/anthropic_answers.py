@@ -135,7 +135,7 @@ def _read(decode: Callable[[bytes], T], data: bytes) -> T:
         raise BadAnswer(str(problem)) from None
     if found.type == "error":
         error = found.error or _Error()
-        raise UpstreamStreamError(f"{error.type}: {error.message}"[:500])
+        raise UpstreamStreamError(f"{error.type}: {error.message}"[: answers.MAX_SAID])
     return found
 
 

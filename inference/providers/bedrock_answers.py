@@ -291,7 +291,7 @@ def _failure(headers: dict[str, Any], payload: bytes) -> UpstreamStreamError:
         said = _decode_error(payload).message
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         said = None
-    return UpstreamStreamError(f"{kind}: {said or headers.get(':error-message') or ''}"[:500])
+    return UpstreamStreamError(f"{kind}: {said or headers.get(':error-message') or ''}"[: answers.MAX_SAID])
 
 
 def _read(decode: Callable[[bytes], T], data: bytes) -> T:
