@@ -75,6 +75,11 @@ class Catalogue:
             )
         return model
 
+    def check_offer(self, name: str, organization_id: uuid.UUID) -> None:
+        """Raises ModelNotFound for a model that is there and not offered to this organization."""
+        if name in self.models:
+            self.get(name, organization_id)
+
     def fallbacks(self, model: Model, organization_id: uuid.UUID, allowed: frozenset[str] | None) -> list[Model]:
         """Those of its fallbacks that this organization, and a key that ``allowed`` these models, may use."""
         found = [self.models[name] for name in model.fallbacks if name in self.models]

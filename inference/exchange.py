@@ -29,6 +29,7 @@ from inference.failures import FAILURES, as_helix_error, outcome_of
 from inference.keeping import idempotency, response_cache
 from inference.keeping.idempotency import Claims, Lease
 from inference.keeping.kept import KeptAnswer, Recording
+from inference.keeping.over_limit import OverLimit
 from inference.responder import EVENT_STREAM, JSON, Receive, Responder, Scope, Send
 from inference.routing import Route
 from inference.upstream import UpstreamClient
@@ -50,6 +51,7 @@ class Shared(Protocol):
     settler: Settler
     claims: Claims
     uses: dict[uuid.UUID, float]
+    over_limit: OverLimit
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the background."""
@@ -116,7 +118,11 @@ class Exchange(Responder):
 
     async def _answer_once(self, token: str, key: str) -> None:
         """Who sends a request again under its Idempotency-Key has the first one's answer, which costs nothing."""
-        snapshot = await snapshots.cache.get(token)
+        snapshot, counted = await snapshots.cache.get(token), None
+        if snapshot.key_id in self.gateway.over_limit:
+            counted = await limits.admit_repeat(token)
+            if not counted.admitted:
+                self._permit_repeat(counted)
         try:
             request = await self._read()
         except errors.HelixError:
@@ -132,10 +138,10 @@ class Exchange(Responder):
                 wait_until=self._until(),
             )
         except errors.HelixError:
-            await self._count_repeat(token)
+            self._permit_repeat(counted or await limits.admit_repeat(token))
             raise
         if isinstance(claimed, KeptAnswer):
-            await self._count_repeat(token)
+            self._permit_repeat(counted or await limits.admit_repeat(token), request.model)
             self.headers.append((b"idempotent-replayed", b"true"))
             await self.send_again(claimed)
         elif claimed is None:  # Redis is away, and nobody insists
@@ -153,12 +159,15 @@ class Exchange(Responder):
         finally:
             await lease.release()  # of one that was not finished: nothing whole came of it
 
-    async def _count_repeat(self, token: str) -> None:
-        verdict = await limits.admit_repeat(token)
+    def _permit_repeat(self, verdict: limits.Verdict, model: str | None = None) -> None:
+        """``model`` is what the answer came from: it may have been taken from the caller since."""
         self.headers += verdict.headers()
         if not verdict.admitted:
             raise verdict.error()
         self._check(verdict.snapshot)
+        if model is not None:
+            verdict.snapshot.check_model(model)
+            catalogue.latest().check_offer(model, verdict.snapshot.organization_id)
 
     async def _read(self) -> Request:
         self.asked.check()
@@ -166,8 +175,7 @@ class Exchange(Responder):
         return self.request
 
     async def _respond(self, request: Request, snapshot: Snapshot) -> None:
-        if snapshot.allowed_models is not None and request.model not in snapshot.allowed_models:
-            raise errors.AuthorizationFailed("This API key may not use this model.", param="model")
+        snapshot.check_model(request.model)
         route = self._route(request, snapshot)
         if snapshot.cache_ttl_s is not None and response_cache.cacheable(request):
             await self._respond_cached(request, route, snapshot.organization_id, snapshot.cache_ttl_s)
@@ -229,6 +237,7 @@ class Exchange(Responder):
             if verdict.uncertain:
                 settler.cancel(verdict, self.request_id)
             settler.refused(verdict)
+            self.gateway.over_limit.add(verdict)
             raise verdict.error()
         self.verdict = verdict
         self.organization_id = verdict.snapshot.organization_id

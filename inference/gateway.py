@@ -21,6 +21,7 @@ from inference import calls, catalogue, health
 from inference.exchange import Exchange
 from inference.health_sync import HealthSync
 from inference.keeping.idempotency import Claims
+from inference.keeping.over_limit import OverLimit
 from inference.responder import Receive, Scope, Send
 from inference.upstream import UpstreamClient
 
@@ -38,6 +39,7 @@ class Gateway:
         self.settler: Settler  # made at the start, which is after the fork: each process has its own name and spool
         self.claims: Claims
         self.uses: dict[uuid.UUID, float] = {}  # API key → when it was last used, epoch seconds
+        self.over_limit = OverLimit()
         self._tasks: list[asyncio.Task[None]] = []
         self._later: set[asyncio.Task[None]] = set()
         self._thread = ThreadPoolExecutor(1, "gateway")  # a hung PostgreSQL may hold it for long

@@ -74,6 +74,11 @@ class Snapshot:
     def has_expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= time.time()
 
+    def check_model(self, name: str) -> None:
+        """Raises AuthorizationFailed for one that is not on the key's list."""
+        if self.allowed_models is not None and name not in self.allowed_models:
+            raise errors.AuthorizationFailed("This API key may not use this model.", param="model")
+
     def admission(self, month: int, process: str) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
         """Keys of admit.lua, and its arguments from the API key on, but for the request's id."""
         return self._keys(month), self._arguments(month, process)
