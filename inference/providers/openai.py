@@ -11,7 +11,7 @@ import msgspec
 from inference import answers, embeddings, schemas, sse, text_answers, text_schemas
 from inference.answers import Answer, BadAnswer, Chunk
 from inference.embeddings import Embeddings
-from inference.providers import dialect
+from inference.providers import call_ids, dialect
 from inference.providers.adapter import (
     Account,
     Adapter,
@@ -127,6 +127,8 @@ class CompatibleAdapter(Adapter):
         return header_lines({"Authorization": f"Bearer {credential}"}) if credential else b""
 
     def _body(self, request: ChatRequest, upstream_model: str, stream: bool) -> bytes:
+        if len(request.messages) > 1:  # nobody's first message has a call's id
+            request = call_ids.plainly(request)
         preset = self.preset
         if preset is None:
             return schemas.encode_chat_request(request, upstream_model=upstream_model, stream=stream, limit=self.limit)

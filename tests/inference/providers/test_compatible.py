@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from inference.answers import BadAnswer
-from inference.providers import adapter_for
+from inference.providers import adapter_for, call_ids
 from inference.providers.adapter import Account, Blame
 from tests.factories import deploy
 from tests.inference.chat_bodies import parse
@@ -113,3 +113,23 @@ def test_a_key_that_an_upstream_repeats_is_seen_by_nobody(plane, token, upstream
         assert SECRET not in text
         assert SECRET[-12:] not in text
     assert caplog.text
+
+
+@pytest.mark.parametrize("kind", ["openai", "compatible"])
+def test_ids_that_another_provider_made_carry_nothing_there(kind):
+    carrying = call_ids.make(call_ids.Carried("mark", signature="x" * 600))
+    request = parse(
+        messages=[
+            {"role": "user", "content": "Weather?"},
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": carrying, "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+            },
+            {"role": "tool", "tool_call_id": carrying, "content": "Rain."},
+        ]
+    )
+    adapter = adapter_for(Account(kind, "https://one.example/v1", SECRET))
+    sent = json.loads(asyncio.run(adapter.wire(request, upstream_model="m", stream=False)).body)
+    ids = {sent["messages"][1]["tool_calls"][0]["id"], sent["messages"][2]["tool_call_id"]}
+    assert ids == {call_ids.plain(carrying)}
+    assert len(ids.pop()) <= 40
