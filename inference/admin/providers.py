@@ -10,6 +10,8 @@ from django.forms import TextInput
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
 from inference import probing
@@ -22,6 +24,7 @@ MOST_AT_ONCE: Final = 300
 
 
 @admin.register(Provider)
+@method_decorator(sensitive_post_parameters("credential"), name="changeform_view")
 class ProviderAdmin(CatalogueAdmin):
     form = ProviderForm
     change_form_template = "admin/inference/provider_form.html"

@@ -48,8 +48,8 @@ class Wire:
     """One request as it is sent: ``path`` follows the origin's and may have a query, ``headers`` are complete lines."""
 
     path: str
-    headers: bytes
-    body: bytes
+    headers: bytes = field(repr=False)  # they hold the credential
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Listing:
 
     origin: Origin
     path: str
-    headers: bytes
+    headers: bytes = field(repr=False)
 
 
 class Blame(Enum):

@@ -35,6 +35,10 @@ class VertexAdapter(GenerateContentAdapter):
             self._tokens, self._fixed_secrets = Tokens(found.source), found.secrets
             project = account.project or found.project
         else:
+            if account.base_url and not _is_googles(self.origin):
+                raise ValueError(
+                    "What this machine has of credentials goes to Google alone: enter one for this address."
+                )
             self._tokens, self._fixed_secrets = Tokens(google_tokens.surroundings), ()
             project = account.project
         region = account.region or "global"
@@ -102,6 +106,10 @@ class VertexAdapter(GenerateContentAdapter):
             raise BadAnswer(str(problem)) from None
         names = [model.name.removeprefix("publishers/google/models/") for model in models]
         return [name for name in names if name.startswith(_SPOKEN_WITH)]  # the others have words of their own
+
+
+def _is_googles(origin: Origin) -> bool:
+    return origin.scheme == "https" and origin.host.endswith(".googleapis.com")
 
 
 def _host(region: str) -> str:

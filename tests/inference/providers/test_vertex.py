@@ -305,6 +305,26 @@ def test_settings_that_can_t_work_are_refused(changes):
 
 
 @pytest.mark.parametrize(
+    "base_url", ["https://evil.example/v1", "https://googleapis.com.evil.example", "http://x.googleapis.com"]
+)
+def test_the_machine_s_own_credential_goes_to_google_alone(base_url, service):
+    """Who may enter a provider would otherwise have it sent to wherever they like."""
+    with pytest.raises(ValueError, match="Google alone"):
+        VertexAdapter(account(base_url=base_url))
+    VertexAdapter(account(base_url="https://us-east1-aiplatform-ours.p.googleapis.com/v1"))
+    VertexAdapter(account(base_url=base_url, credential=service.service_account()))
+
+
+def test_a_request_is_printed_without_its_token(tokens):
+    adapter = VertexAdapter(account())
+    adapter._tokens = tokens
+    wire = asyncio.run(adapter.wire(parse(), upstream_model="gemini-2.5-pro", stream=False))
+    assert b"ya29" in wire.headers
+    assert "ya29" not in repr(wire)
+    assert "ya29" not in repr(asyncio.run(adapter.listing()))
+
+
+@pytest.mark.parametrize(
     "credential",
     [
         "sk-not-json-at-all-0123456789",
