@@ -140,6 +140,7 @@ class Exchange(Responder):
         except errors.HelixError:
             self._permit_repeat(counted or await limits.admit_repeat(token))
             raise
+        self.let_go()  # until the relay begins: who is cancelled while Redis admits them would be settled by nobody
         if isinstance(claimed, KeptAnswer):
             self._permit_repeat(counted or await limits.admit_repeat(token), request.model)
             self.headers.append((b"idempotent-replayed", b"true"))

@@ -267,7 +267,11 @@ class Claims:
         for flight in self._flights.values():
             if flight.owned:
                 shards[redis.shard_tag(flight.record.organization_id)].append(flight)
-        for flights in shards.values():
+        for claimed in shards.values():
+            # Those that are free since, while another shard was asked, must not be leased anew.
+            flights = [flight for flight in claimed if self._flights.get(flight.record.key) is flight]
+            if not flights:
+                continue
             keys = tuple(flight.record.key for flight in flights)
             lost = await room.run(_renew, keys, self._lease_ms, *(flight.lease for flight in flights))
             if lost:

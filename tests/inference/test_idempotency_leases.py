@@ -3,15 +3,18 @@
 import asyncio
 import random
 import time
+import uuid
 
 import pytest
 
 from billing.admission import limits
 from billing.admission.breaker import Breaker
 from helixflow.lib import errors
+from helixflow.lib.redis import shard_tag as shard
 from inference.keeping import idempotency, room
 from inference.keeping.idempotency import Claims, Lease
 from tests.inference.kept_answers import (
+    ORGANIZATION,
     PATIENCE_S,
     answer,
     booked,
@@ -47,6 +50,34 @@ def test_a_lease_is_renewed_for_as_long_as_its_owner_lives():
         return await claim(Claims())
 
     assert asyncio.run(run()) == answer()
+
+
+def test_a_key_that_is_freed_while_another_shard_is_renewed_stays_free(monkeypatch):
+    elsewhere = next(
+        each for each in map(uuid.UUID, map("{:032x}".format, range(99))) if shard(each) != shard(ORGANIZATION)
+    )
+
+    async def run():
+        mine = Claims(renew_every_s=60)
+        await claim(mine, organization_id=elsewhere)
+        lease = await claim(mine)
+        renew, renewing = room.run, asyncio.Event()
+
+        async def slowly(script, *arguments):
+            found = await renew(script, *arguments)
+            if script is idempotency._renew:
+                renewing.set()
+                await asyncio.sleep(0.05)
+            return found
+
+        monkeypatch.setattr(room, "run", slowly)
+        task = asyncio.create_task(mine._renew())
+        await renewing.wait()
+        await lease.release()
+        await task
+        assert not stored()
+
+    asyncio.run(run())
 
 
 def test_a_lease_that_redis_forgot_is_set_anew():
