@@ -28,6 +28,10 @@ class UpstreamStreamError(Exception):
     """The upstream says, where an answer should be, that it failed."""
 
 
+class Throttled(UpstreamStreamError):
+    """It says that it was asked too often: what a status of 429 says where there is one."""
+
+
 # Usage
 
 
@@ -234,6 +238,8 @@ class Chunk(msgspec.Struct):
     error: Any = None
 
 
+# Codes, statuses and types of errors that come in place of an answer.
+_LIMITS: Final = (429, "429", "rate_limit_exceeded", "rate_limit_error", "RESOURCE_EXHAUSTED")
 _FINISH_REASONS: Final = {
     "stop": "stop",
     "length": "length",
@@ -334,8 +340,12 @@ def read(decode: Callable[[bytes], A], data: bytes) -> A:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise BadAnswer(str(problem)) from None
     if answer.error is not None:
-        raise UpstreamStreamError(_error_message(answer.error))
+        raise (Throttled if _is_of_a_limit(answer.error) else UpstreamStreamError)(_error_message(answer.error))
     return answer
+
+
+def _is_of_a_limit(error: Any) -> bool:
+    return isinstance(error, dict) and any(error.get(name) in _LIMITS for name in ("code", "status", "type"))
 
 
 def _error_message(error: Any) -> str:

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
@@ -19,7 +19,9 @@ from inference.catalogue import Deployment
 from inference.completions import ChunkRewriter, Estimate, Usage
 from inference.providers.adapter import Operation, Wire
 from inference.text_answers import TextAssembler
-from inference.upstream import Deadlines, UpstreamClient, UpstreamTimeout
+from inference.upstream import Deadlines, UpstreamClient, UpstreamConnectError, UpstreamTimeout
+
+CLOSE_S: Final = 0.1  # deadlines pass by the event loop's clock, which may be that far from ours
 
 
 class Request(Protocol):
@@ -130,7 +132,11 @@ class Call(ABC):
 
     def was_hurried(self, error: Exception) -> bool:
         """Whether it is the caller's own deadline that passed: no fault of the deployment's."""
-        return isinstance(error, UpstreamTimeout) and self.until is not None and time.monotonic() >= self.until
+        return isinstance(error, UpstreamTimeout | UpstreamConnectError) and self.is_late
+
+    @property
+    def is_late(self) -> bool:
+        return self.until is not None and time.monotonic() >= self.until - CLOSE_S
 
 
 def _completed(usage: Usage, guess: Usage) -> Usage:

@@ -6,7 +6,7 @@ from typing import Final
 
 from helixflow.lib import errors
 from inference import sse
-from inference.answers import BadAnswer, UpstreamStreamError
+from inference.answers import BadAnswer, Throttled, UpstreamStreamError
 from inference.providers.adapter import CredentialError
 from inference.upstream import UpstreamConnectError, UpstreamDisconnected, UpstreamError, UpstreamTimeout
 
@@ -22,6 +22,8 @@ def as_helix_error(error: Exception) -> errors.HelixError:
     match error:
         case UpstreamTimeout():
             return errors.UpstreamTimeout()
+        case Throttled():
+            return errors.ServiceUnavailable(BUSY)
         case UpstreamConnectError() | UpstreamDisconnected() | UpstreamStreamError() | CredentialError():
             return errors.ServiceUnavailable(UNAVAILABLE)
     return errors.ServerError("The model's provider sent an answer that makes no sense. Try again.")

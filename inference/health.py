@@ -110,7 +110,7 @@ class Standing:
 
 
 class Trial:
-    """One attempt at a deployment. The first of ``answered``, ``failed``, ``limited`` and ``left`` counts."""
+    """One attempt at a deployment. The first of ``answered``, ``refused``, ``failed``, ``limited``, ``left`` counts."""
 
     __slots__ = (
         *("_began", "_budget", "_clock", "_epoch", "_latency", "_over", "_paid", "_probe", "_standing", "_stream"),
@@ -154,6 +154,14 @@ class Trial:
         now = self._clock()
         if self._waiting and not self._stream:
             self._measure(now)
+        self._succeed(now)
+
+    def refused(self) -> None:
+        """The request is invalid, it says: it lives, but how long its answers take is not known any better."""
+        if not self._over:
+            self._succeed(self._clock())
+
+    def _succeed(self, now: float) -> None:
         self._end(now)
         standing = self._standing
         standing.breaker.succeeded(self._epoch, now)

@@ -13,20 +13,21 @@ from typing import Final, TypeVar
 
 from billing.events import Attempt
 from helixflow.lib import errors
-from inference.answers import BadAnswer
+from inference.answers import BadAnswer, Throttled
 from inference.calls import Assembler, Call, Reader
 from inference.catalogue import Deployment
 from inference.failures import BUSY, FAILURES, UNAVAILABLE, as_helix_error, clean, describe, outcome_of
 from inference.health import Trial
-from inference.providers.adapter import Blame, Operation, Unsupported
+from inference.providers.adapter import Blame, Operation, Unsupported, Wire
 from inference.routing import Route
-from inference.upstream import Response, UpstreamDisconnected, UpstreamError
+from inference.upstream import Response, UpstreamDisconnected, UpstreamError, UpstreamTimeout
 
 logger = logging.getLogger(__name__)
 
 MAX_ANSWER: Final = 32 * 1024 * 1024
 QUICKLY_READ: Final = 512 * 1024  # more is read in a thread: vectors by the thousand take a tenth of a second
 MAX_ERROR_BODY: Final = 64 * 1024
+MAX_ERROR_S: Final = 2.0  # a status has said nearly all, and another deployment may be waiting to be asked
 LINGER_S: Final = 0.2
 RETRY_WITHIN_S: Final = 300.0  # then another deployment is no help any more, and the note would outlive its time
 # What servers say where a model that only chats is asked for more, and in which words one that doesn't chat.
@@ -92,6 +93,8 @@ class Stream:
                 raise UpstreamDisconnected("the stream ended before the answer did", started=True)
             self.ended = True
         if self.ended:
+            if not rewriter.started:
+                raise BadAnswer("the stream has no choices")
             self._account()
             last = rewriter.finish()
             frames += [DONE_FRAME] if last is None else [last, DONE_FRAME]
@@ -110,7 +113,7 @@ class Stream:
         """Note that the stream failed, and return the reason, for operators."""
         reason = clean(describe(error), self.deployment.adapter.secrets)
         if self.trial is not None and not self._call.was_hurried(error):
-            self.trial.failed(reason)
+            _blame(self.trial, error, reason)
         return reason
 
     def close(self) -> None:
@@ -153,8 +156,8 @@ async def _first_success(call: Call, route: Route, attempt: Callable[[Deployment
         call.trying = deployment.name
         outcome, reason = "left", ""  # by the caller, or as the server stops
         trial = route.begin(deployment)
-        call.on_attempt()
         try:
+            call.on_attempt()
             answer = await attempt(deployment, trial)
             outcome = "ok"
             return answer
@@ -166,9 +169,11 @@ async def _first_success(call: Call, route: Route, attempt: Callable[[Deployment
             failure = failure or AttemptFailed(outcome, errors.InvalidRequest(str(error), param=error.param))
         except FAILURES as error:
             outcome, reason = outcome_of(error), clean(describe(error), deployment.adapter.secrets)
-            failure = AttemptFailed(outcome, as_helix_error(error))
-            if not call.was_hurried(error):
-                trial.failed(reason)
+            if call.was_hurried(error):
+                failure = AttemptFailed(outcome, errors.UpstreamTimeout())
+            else:
+                failure = AttemptFailed(outcome, as_helix_error(error))
+                _blame(trial, error, reason)
         except errors.InvalidRequest:
             outcome = "refused as invalid"
             raise
@@ -178,9 +183,25 @@ async def _first_success(call: Call, route: Route, attempt: Callable[[Deployment
             if outcome != "ok":
                 trial.left()
         logger.warning("upstream %s failed: %s", deployment.name, reason or outcome)
-        if call.until is not None and time.monotonic() >= call.until:
+        if call.is_late:
             break
-    raise failure.error if failure else errors.ServiceUnavailable(UNAVAILABLE, retry_after=route.retry_after_s)
+    raise _last_word(failure, route)
+
+
+def _last_word(failure: AttemptFailed | None, route: Route) -> errors.HelixError:
+    told = failure.error if failure else errors.ServiceUnavailable(UNAVAILABLE)
+    if isinstance(told, errors.InvalidRequest) and route.has_more:  # those could be asked that, but not now
+        told = errors.ServiceUnavailable(UNAVAILABLE)
+    if isinstance(told, errors.ServiceUnavailable):  # when the first of them can be asked again
+        told.retry_after = route.retry_after_s
+    return told
+
+
+def _blame(trial: Trial, error: Exception, reason: str) -> None:
+    if isinstance(error, Throttled):
+        trial.limited()
+    else:
+        trial.failed(reason)
 
 
 async def _complete_at(call: Call, deployment: Deployment, trial: Trial) -> bytes:
@@ -199,6 +220,7 @@ async def _complete_at(call: Call, deployment: Deployment, trial: Trial) -> byte
 
 async def _assemble(response: Response, reader: Reader, assembler: Assembler, trial: Trial) -> Assembler:
     size = 0
+    response.expect_token()
     while True:
         data = await response.chunks()
         size += len(data)
@@ -207,6 +229,7 @@ async def _assemble(response: Response, reader: Reader, assembler: Assembler, tr
         for chunk in reader.feed(data) if data else reader.finish():
             assembler.add(chunk)
             trial.first_token()
+            response.token_came()
         if reader.done:
             return assembler
         if not data:
@@ -219,8 +242,10 @@ async def _open_stream_at(call: Call, deployment: Deployment, trial: Trial) -> S
     response = await _post(call, deployment, trial, stream=True)
     try:
         stream = Stream(call, deployment, response)
+        response.expect_token()
         while not stream.frames and not stream.ended:
             await stream.advance()
+        response.token_came()
     except BaseException:  # a caller who left included: the upstream must stop
         response.close()
         raise
@@ -231,7 +256,7 @@ async def _open_stream_at(call: Call, deployment: Deployment, trial: Trial) -> S
 
 async def _post(call: Call, deployment: Deployment, trial: Trial, *, stream: bool) -> Response:
     adapter = deployment.adapter
-    wire = await call.wire(deployment, stream=stream)
+    wire = await _wire(call, deployment, stream=stream)
     started = time.monotonic()
 
     def repeated() -> None:
@@ -250,24 +275,35 @@ async def _post(call: Call, deployment: Deployment, trial: Trial, *, stream: boo
     raise AssertionError("unreachable")
 
 
+async def _wire(call: Call, deployment: Deployment, *, stream: bool) -> Wire:
+    """It may have to wait for a token, and does so no longer than the caller."""
+    if call.until is None:
+        return await call.wire(deployment, stream=stream)
+    try:
+        async with asyncio.timeout(call.until - time.monotonic()):
+            return await call.wire(deployment, stream=stream)
+    except TimeoutError:
+        raise UpstreamTimeout("total") from None
+
+
 async def _refuse(call: Call, deployment: Deployment, response: Response, trial: Trial) -> None:
     """Raises what an answer other than 200 means."""
     adapter = deployment.adapter
     try:
-        body = await response.read(MAX_ERROR_BODY)
-    except UpstreamError:
+        async with asyncio.timeout(MAX_ERROR_S):
+            body = await response.read(MAX_ERROR_BODY)
+    except (UpstreamError, TimeoutError):
         body = b""
     refusal = adapter.refusal(response.status, response.header(b"retry-after"), body)
     message = clean(refusal.message, adapter.secrets)
     if _can_not(call.operation, response.status, message):
         raise Unsupported("model", f"This model does not do {call.operation}.")
     if refusal.blame is Blame.CALLER:
-        trial.answered()
+        trial.refused()
         raise errors.InvalidRequest(message or "The model's provider refused this request as invalid.")
     if refusal.blame is Blame.LIMIT:
         trial.limited(refusal.retry_after_s)
-        wait = min(max(int(refusal.retry_after_s or 1), 1), 3600)
-        raise AttemptFailed("rate limited", errors.ServiceUnavailable(BUSY, retry_after=wait))
+        raise AttemptFailed("rate limited", errors.ServiceUnavailable(BUSY))
     outcome = f"status {response.status}"
     trial.failed(f"{outcome}: {message}" if message else outcome, refusal.retry_after_s)
     raise AttemptFailed(outcome, errors.ServiceUnavailable(UNAVAILABLE))

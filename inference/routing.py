@@ -62,6 +62,15 @@ class Route:
         return self._trial
 
     @property
+    def has_more(self) -> bool:
+        """Whether there are deployments that were not tried: cut off, and nobody paid for trying them."""
+        return any(
+            self._operation in deployment.adapter.operations and deployment not in self._tried
+            for model in self._models
+            for deployment in model.deployments
+        )
+
+    @property
     def retry_after_s(self) -> int:
         """Whole seconds until a deployment may be tried again, if all are cut off."""
         now = self._board.clock()

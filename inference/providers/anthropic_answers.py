@@ -16,6 +16,7 @@ from inference.answers import (
     Delta,
     FunctionText,
     ReportedUsage,
+    Throttled,
     ToolCall,
     ToolCallDelta,
     UpstreamStreamError,
@@ -135,7 +136,8 @@ def _read(decode: Callable[[bytes], T], data: bytes) -> T:
         raise BadAnswer(str(problem)) from None
     if found.type == "error":
         error = found.error or _Error()
-        raise UpstreamStreamError(f"{error.type}: {error.message}"[: answers.MAX_SAID])
+        kind = Throttled if error.type == "rate_limit_error" else UpstreamStreamError
+        raise kind(f"{error.type}: {error.message}"[: answers.MAX_SAID])
     return found
 
 

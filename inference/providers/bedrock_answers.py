@@ -24,6 +24,7 @@ from inference.answers import (
     Message,
     PromptTokensDetails,
     ReportedUsage,
+    Throttled,
     ToolCall,
     ToolCallDelta,
     UpstreamStreamError,
@@ -291,7 +292,8 @@ def _failure(headers: dict[str, Any], payload: bytes) -> UpstreamStreamError:
         said = _decode_error(payload).message
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         said = None
-    return UpstreamStreamError(f"{kind}: {said or headers.get(':error-message') or ''}"[: answers.MAX_SAID])
+    failure = Throttled if "throttling" in kind.lower() else UpstreamStreamError
+    return failure(f"{kind}: {said or headers.get(':error-message') or ''}"[: answers.MAX_SAID])
 
 
 def _read(decode: Callable[[bytes], T], data: bytes) -> T:

@@ -36,6 +36,15 @@ def test_a_stream_is_timed_to_its_first_token_and_a_whole_answer_to_its_end(worl
     assert world.board.standings["id-a"].latency_s == pytest.approx(0.2)
 
 
+def test_a_refusal_is_no_measurement(world):
+    world.answer("a", 1.0, stream=False)
+    for stream in (True, False):
+        world.begin("a", stream=stream).refused()
+    assert latency(world, stream=False).average_s == pytest.approx(1.0)
+    assert latency(world).average_s is None
+    assert world.board.standings["id-a"].in_flight == 0
+
+
 def test_one_that_stalls_costs_more_the_longer_it_does(world):
     world.answer("a", 0.1)
     waiting = [world.begin("a"), world.begin("a")]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from inference.answers import BadAnswer, Chunk, UpstreamStreamError
+from inference.answers import BadAnswer, Chunk, Throttled, UpstreamStreamError
 from inference.assembly import Assembler
 from inference.completions import rewrite_completion
 from inference.providers.adapter import Blame
@@ -154,6 +154,13 @@ def test_functions_are_answered_in_kind() -> None:
 def test_nonsense_is_no_answer(body: bytes) -> None:
     with pytest.raises(BadAnswer):
         adapter().read_answer(parse(), body)
+
+
+def test_a_limit_in_an_answers_place() -> None:
+    with pytest.raises(Throttled, match="Slow down"):
+        adapter().read_answer(
+            parse(), b'{"type": "error", "error": {"type": "rate_limit_error", "message": "Slow down"}}'
+        )
 
 
 def test_an_error_in_an_answers_place() -> None:

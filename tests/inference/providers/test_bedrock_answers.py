@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.answers import BadAnswer, UpstreamStreamError
+from inference.answers import MAX_SAID, BadAnswer, Throttled, UpstreamStreamError
 from inference.assembly import Assembler
 from inference.providers.bedrock_answers import MAX_CALLS, MAX_MESSAGE, ConverseReader, read_answer
 from tests.fakes import aws, bedrock
@@ -203,7 +203,13 @@ def test_failures_in_a_stream_come_after_what_was_good(failure, told):
     with pytest.raises(UpstreamStreamError) as raised:
         next(stream)
     assert str(raised.value).startswith(told)
-    assert len(str(raised.value)) <= 500
+    assert len(str(raised.value)) <= MAX_SAID
+
+
+def test_throttling_is_told_from_failures():
+    said = aws.message({":message-type": "exception", ":exception-type": "throttlingException"}, b"{}")
+    with pytest.raises(Throttled):
+        list(ConverseReader(single_call=False).feed(said))
 
 
 def test_events_and_blocks_unknown_to_us_are_passed_over():
