@@ -57,7 +57,8 @@ class UpstreamTooLarge(UpstreamError):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """``first_byte_s`` runs until the first byte of the body, not of the head: a head alone is no progress."""
+    """``first_byte_s`` runs until the first byte of the body, not of the head: a head alone is no progress. Of a stream
+    it runs until the first token (``Response.expect_token``): signs of life are none either."""
 
     connect_s: float = 5.0
     first_byte_s: float = 60.0
@@ -135,6 +136,15 @@ class Response:
     def complete(self) -> bool:
         """Whether the last byte of the answer is here."""
         return self._connection is None
+
+    def expect_token(self) -> None:
+        """Whatever comes is no progress until ``token_came``."""
+        if self._connection is not None:
+            self._connection.wait_for_token(True)
+
+    def token_came(self) -> None:
+        if self._connection is not None:
+            self._connection.wait_for_token(False)
 
     def close(self) -> None:
         """Done with it. An answer still under way is cut off at once, which is how a departed caller stops the work."""
@@ -221,7 +231,8 @@ class Connection(asyncio.BufferedProtocol):
         self._response = response = Response(self, self._loop)
         self._gap_s = deadlines.gap_s
         self._total_at = started_at + deadlines.total_s
-        self.expires_at = min(self._loop.time() + deadlines.first_byte_s, self._total_at)
+        self.expires_at = self._first_at = min(self._loop.time() + deadlines.first_byte_s, self._total_at)
+        self._awaits_token = False
         self._started = self._head_done = self._complete = self._interim = self._reusable = False
         self._head_bytes = self._idle_bytes = self._body_reads = 0
         self._refusal: str | None = None
@@ -235,7 +246,7 @@ class Connection(asyncio.BufferedProtocol):
         elif now >= self._total_at:
             self.fail(UpstreamTimeout("total"))
         else:
-            self.fail(UpstreamTimeout("gap" if self._body_reads else "first_byte"))
+            self.fail(UpstreamTimeout("gap" if self._body_reads and not self._awaits_token else "first_byte"))
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -248,6 +259,12 @@ class Connection(asyncio.BufferedProtocol):
             self._paused = False
             self._transport.resume_reading()
             self._extend()
+
+    def wait_for_token(self, awaits: bool) -> None:
+        if awaits != self._awaits_token:
+            self._awaits_token = awaits
+            if self._body_reads and not self._paused:
+                self._extend()
 
     def fail(self, error: UpstreamError) -> None:
         """End the exchange, and the connection with it."""
@@ -359,7 +376,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _extend(self) -> None:
         """The upstream has shown progress, or may again."""
-        self.expires_at = min(self._loop.time() + self._gap_s, self._total_at)
+        self.expires_at = self._first_at if self._awaits_token else min(self._loop.time() + self._gap_s, self._total_at)
 
     def _finish(self) -> None:
         """The answer is complete: on to the next one, unless the two sides could disagree on where they are."""
