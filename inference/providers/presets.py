@@ -54,6 +54,7 @@ PRESETS: Final[dict[str, Preset]] = {
         label="llama.cpp",
         base_url="http://127.0.0.1:8080/v1",
         needs_key=False,
+        lacks=OPENAI_ONLY | {"dimensions"},  # a vector keeps its length, and nothing is said
         stream_always=True,
         takes_reasoning=True,
     ),

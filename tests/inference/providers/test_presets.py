@@ -207,8 +207,12 @@ def test_fields_of_completions_and_embeddings_are_treated_as_those_of_chat():
         "input": "Once",
         "encoding_format": "float",
     }
+
+
+@pytest.mark.parametrize("preset", ["mistral", "llama.cpp"])
+def test_a_server_that_would_not_shorten_vectors_is_not_asked_to(preset):
     with pytest.raises(Unsupported, match="dimensions"):
-        embedded("mistral", dimensions=8)
+        embedded(preset, dimensions=8)
 
 
 # Messages
