@@ -19,6 +19,7 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 FreeForm = msgspec.Raw
 ABSENT: Final = msgspec.Raw(b"")
 
+DATA_URL_HEAD: Final = 300  # characters in which all that stands before the data of a data: URL has to be
 NO_NUL: Final = r"^[^\x00]*\Z"  # PostgreSQL refuses it, so what may be stored holds none
 Label = Annotated[str, Meta(max_length=512, pattern=NO_NUL)]
 ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]

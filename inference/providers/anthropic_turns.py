@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from inference.parts import (
+    DATA_URL_HEAD,
     AssistantMessage,
     AudioPart,
     CacheBreakpoint,
@@ -44,13 +45,13 @@ from inference.providers.anthropic_blocks import (
     Turn,
     Url,
 )
+from inference.providers.call_arguments import Arguments
 
 # Stands where Anthropic wants a user's turn and the conversation has none. It can't be empty.
 NOTHING_SAID: Final = "(no message)"
 
 _IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,", re.ASCII)
-_decode_arguments: Final = msgspec.json.Decoder(dict[str, object]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart
@@ -65,6 +66,7 @@ class Conversation:
     def __init__(self, messages: list[Message]) -> None:
         self.system: list[Text] = []
         self.turns: list[Turn] = []
+        self._arguments = Arguments()
         self._functions_called = 0  # of the older kind, whose calls have no id
         for index, message in enumerate(messages):
             self._add(message, f"messages[{index}]")
@@ -116,20 +118,16 @@ class Conversation:
             where = f"{at}.tool_calls[{position}]"
             if isinstance(call, CustomCall):
                 raise Unsupported(where, "Custom tools are not supported by this model.")
-            blocks.append(_tool_use(_id(call.id), call.function, f"{where}.function"))
+            blocks.append(self._tool_use(_id(call.id), call.function, f"{where}.function"))
         if message.function_call is not None:
             self._functions_called += 1
             called = f"function_{self._functions_called}"
-            blocks.append(_tool_use(called, message.function_call, f"{at}.function_call"))
+            blocks.append(self._tool_use(called, message.function_call, f"{at}.function_call"))
         return blocks
 
-
-def _tool_use(called: str, function: CalledFunction, at: str) -> ToolUse:
-    try:
-        arguments = _decode_arguments(function.arguments or "{}")
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        raise Unsupported(f"{at}.arguments", "The arguments of a call must be a JSON object.") from None
-    return ToolUse(called, function.name, msgspec.Raw(_encode(arguments)))
+    def _tool_use(self, called: str, function: CalledFunction, at: str) -> ToolUse:
+        arguments = self._arguments.read(function.arguments, f"{at}.arguments")
+        return ToolUse(called, function.name, msgspec.Raw(_encode(arguments)))
 
 
 def _id(said: str) -> str:
@@ -195,7 +193,7 @@ def _document(part: FilePart, at: str) -> Document:
 
 def _data_url(url: str, at: str) -> tuple[str, str]:
     """The media type and the base64 of it. Anthropic checks that."""
-    head = _DATA_URL.match(url)
+    head = _DATA_URL.match(url, 0, DATA_URL_HEAD)
     if head is None:
         raise Unsupported(at, "This must be an https: address or base64 in a data: URL.")
     return head[1].lower(), url[head.end() :]

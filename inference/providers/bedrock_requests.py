@@ -11,6 +11,7 @@ import msgspec
 
 from inference.parts import (
     ABSENT,
+    DATA_URL_HEAD,
     AssistantMessage,
     AudioPart,
     CacheBreakpoint,
@@ -34,6 +35,7 @@ from inference.parts import (
 )
 from inference.providers import bedrock_families
 from inference.providers.adapter import Unsupported
+from inference.providers.call_arguments import Arguments
 from inference.schemas import DEFAULT_MAX_TOKENS, ChatRequest
 
 Json = dict[str, Any]
@@ -179,6 +181,7 @@ class _Conversation:
         self._with_tools = with_tools
         self._caches = caches
         self._documents = 0
+        self._arguments = Arguments()
         self._called: dict[str, str] = {}  # names of tools by the ids of their calls
 
     def turns(self) -> list[Json]:
@@ -227,9 +230,9 @@ class _Conversation:
         if not isinstance(call, FunctionCall):
             raise _unsupported(f"{param}.type", "custom tools")
         name = self._called[call.id] = call.function.name
-        arguments = _json_object(call.function.arguments, f"{param}.function.arguments")
+        arguments = self._arguments.read(call.function.arguments, f"{param}.function.arguments")
         if not self._with_tools:
-            return {"text": f"[Called the tool {name} with {bytes(arguments).decode()}]"}
+            return {"text": f"[Called the tool {name} with {msgspec.json.encode(arguments).decode()}]"}
         return {"toolUse": {"toolUseId": _tool_use_id(call.id), "name": name, "input": arguments}}
 
     def _result(self, message: ToolMessage, param: str) -> list[Json]:
@@ -282,16 +285,8 @@ class _Conversation:
 
 def _data(url: str) -> tuple[str, str]:
     """The media type of a data: URL and its base64, which the provider checks. The type is empty for anything else."""
-    found = _DATA_URL.match(url)
+    found = _DATA_URL.match(url, 0, DATA_URL_HEAD)
     return (found[1].lower(), url[found.end() :]) if found else ("", url)
-
-
-def _json_object(text: str, param: str) -> msgspec.Raw:
-    """Our own encoding of it. Some clients send nothing at all for no arguments."""
-    try:
-        return msgspec.Raw(msgspec.json.encode(msgspec.json.decode(text or "{}", type=Json)))
-    except (msgspec.DecodeError, RecursionError):
-        raise _unsupported(param, "arguments that are not a JSON object") from None
 
 
 def _tool_use_id(call_id: str) -> str:

@@ -5,9 +5,8 @@ import re
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-import msgspec
-
 from inference.parts import (
+    DATA_URL_HEAD,
     AssistantMessage,
     AudioPart,
     CustomCall,
@@ -24,8 +23,8 @@ from inference.parts import (
 from inference.parts import ImagePart as Picture
 from inference.providers import call_ids
 from inference.providers.adapter import Unsupported
+from inference.providers.call_arguments import Arguments
 from inference.providers.call_ids import Carried
-from inference.schemas import MAX_FREE_FORM
 
 Part: TypeAlias = dict[str, Any]
 
@@ -50,7 +49,7 @@ class Conversation:
         self._open = ""  # the role whose turn goes on with the next message of it
         self._called: dict[str, tuple[int, str, Carried]] = {}  # by the caller's id
         self._results: list[tuple[int, Part]] = []
-        self._free_form = MAX_FREE_FORM
+        self._arguments = Arguments()
 
     def add(self, message: Message, param: str) -> None:
         """Raises Unsupported, whose ``param`` begins with this one."""
@@ -109,21 +108,11 @@ class Conversation:
         name = call.function.name
         carried = call_ids.carried(call.id, mark=self._mark)
         self._called[call.id] = (position, name, carried)
-        made = {"name": name, "args": self._arguments(call.function.arguments, f"{param}.function.arguments")}
+        made = {"name": name, "args": self._arguments.read(call.function.arguments, f"{param}.function.arguments")}
         part: Part = {"functionCall": _with_id(made, carried)}
         if carried.signature:
             part["thoughtSignature"] = carried.signature
         return part
-
-    def _arguments(self, text: str, param: str) -> dict[str, Any]:
-        """An object there, a text here. What is read shares a limit, as in ``schemas``: it takes the loop's time."""
-        self._free_form -= len(text)
-        if self._free_form < 0:
-            raise Unsupported(param, "The arguments of all tool calls are too large for this model.")
-        try:
-            return msgspec.json.decode(text or "{}", type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise Unsupported(param, "For this model the arguments of a call must be a JSON object.") from None
 
     def _add_result(self, message: ToolMessage, param: str) -> None:
         called = self._called.get(message.tool_call_id)
@@ -166,7 +155,7 @@ def _part(part: TextPart | Picture | AudioPart | FilePart, param: str) -> Part:
     file = part.file
     if file.file_data is None:
         raise Unsupported(f"{param}.file", "For this model send the file itself, as file_data.")
-    if _DATA_URL.match(file.file_data):
+    if _DATA_URL.match(file.file_data, 0, DATA_URL_HEAD):
         return _media(file.file_data, f"{param}.file.file_data")
     kind, _ = mimetypes.guess_type(file.filename or "")
     if kind is None:
@@ -176,7 +165,7 @@ def _part(part: TextPart | Picture | AudioPart | FilePart, param: str) -> Part:
 
 def _media(url: str, param: str) -> Part:
     """A data: URL's data, or an address from which Google fetches. Raises Unsupported."""
-    if data := _DATA_URL.match(url):
+    if data := _DATA_URL.match(url, 0, DATA_URL_HEAD):
         return {"inlineData": {"mimeType": data[1].lower(), "data": url[data.end() :]}}
     try:
         parts = urlsplit(url)
