@@ -211,6 +211,7 @@ class Exchange(Responder):
             body=body,
             content_type=EVENT_STREAM if streamed else JSON,
             upstream=self.upstream,
+            fallback_model=self.fallback_model,
             id=call.id if call else "",
             created=call.created if call else 0,
         )

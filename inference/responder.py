@@ -135,6 +135,8 @@ class Responder:
 
     async def send_again(self, kept: KeptAnswer) -> None:
         self.headers.append((b"x-helixflow-upstream", kept.upstream.encode()))
+        if kept.fallback_model:
+            self.headers.append((b"x-helixflow-fallback-model", kept.fallback_model.encode()))
         if kept.streamed:
             await self.begin_stream()
             await self.send_frames(kept.body, more=False)

@@ -17,6 +17,7 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     content_type: str
     upstream: str  # the deployment that gave it
+    fallback_model: str = ""  # whose that is, where it stood in for the model that was asked
     id: str = ""
     created: int = 0
     kept_at: float = msgspec.field(default_factory=time.time)

@@ -36,6 +36,14 @@ def test_a_fallback_answers_under_the_name_that_was_asked_for(plane, other, toke
     assert [attempt.deployment for attempt in event.attempts] == ["broken", "working"]
 
 
+def test_a_repeat_tells_which_model_answered_too(plane, other, token, upstream):
+    once = {"Idempotency-Key": "order-4711"}
+    first, again = (plane.chat(token, headers=once) for _ in range(2))
+    assert again.content == first.content
+    assert again.headers["x-helixflow-fallback-model"] == OTHER
+    assert len(upstream.requests) == 1
+
+
 def test_a_caller_can_refuse_fallbacks(plane, other, token, upstream, settled):
     error(plane.chat(token, headers={"X-HelixFlow-Fallback": "off"}), 503, "service_unavailable")
     assert not upstream.requests
