@@ -67,7 +67,7 @@ class Gemini(Upstream):
         if request.method == "GET":
             return self._list_models
         if embedding := _EMBEDDING.match(request.path):
-            return self._embed(embedding["model"], embedding["method"])
+            return self._scripted.popleft() if self._scripted else self._embed(embedding["model"], embedding["method"])
         found = _METHOD.match(request.path)
         resource = "models/" if not self.token else "projects/our-project/locations/"
         if found is None or not found["resource"].startswith(resource):
