@@ -23,7 +23,7 @@ from inference.connection import Connection
 from inference.failures import FAILURES, clean
 from inference.models import Deployment, Provider
 from inference.providers import adapter_for
-from inference.providers.adapter import Account, Adapter, CredentialError, Operation, StreamReader, Unsupported
+from inference.providers.adapter import Account, Adapter, Blame, CredentialError, Operation, StreamReader, Unsupported
 from inference.text_schemas import parse_embedding_request
 from inference.upstream import (
     Origin,
@@ -159,22 +159,28 @@ class _Probe:
     async def list_models(self) -> None:
         listing = await self._adapter.listing()
         if listing is None:
-            self._report.error = "Providers of this kind have no list of models."
-            self._report.hint = "Add deployments by hand, and test those."
+            self._report.error = "There is no list of models to ask for at this provider's address."
+            self._report.hint = "That need not mean that anything is wrong: add a deployment by hand, and test that."
             return
         self._sent_to(listing.origin, listing.path)
         response = await self._client.get(listing.origin, listing.path, listing.headers, DEADLINES.within(WITHIN_S))
-        if await self._accepted(response, "The server may have no list of models: test a deployment instead."):
+        if await self._accepted(response, _NO_LIST, missing=f"Check the base URL. {_NO_LIST}"):
             self._report.models = self._adapter.read_listing(await response.read(MAX_LISTING))
 
-    async def _accepted(self, response: Response, advice: str) -> bool:
+    async def _accepted(self, response: Response, advice: str, *, missing: str = "") -> bool:
+        """``missing``: what a 404 means, if no model was named."""
         self._report.status = response.status
         if response.status == 200:
             return True
         body = await response.read(MAX_ERROR_BODY)
         refusal = self._adapter.refusal(response.status, response.header(b"retry-after"), body)
         self._report.error = self._clean(refusal.message) or f"It answered with status {response.status}."
-        self._report.hint = _HINTS.get(response.status) or _hint_for_class(response.status, advice)
+        if response.status == 400 and refusal.blame is Blame.PROVIDER:  # so Google refuses keys
+            self._report.hint = _HINTS[403]
+        elif response.status == 404 and missing:
+            self._report.hint = missing
+        else:
+            self._report.hint = _HINTS.get(response.status) or _hint_for_class(response.status, advice)
         return False
 
     async def _listen(self, response: Response, reader: StreamReader) -> None:
@@ -204,7 +210,7 @@ class _Probe:
 
     def _fail(self, error: Exception) -> None:
         self._report.error, self._report.hint = _explain(error)
-        if detail := self._clean(str(error)):
+        if detail := self._clean(str(error)).removesuffix(":"):  # some exceptions have a name and no words
             self._report.error += f" ({detail})"
 
     def _clean(self, text: str) -> str:
@@ -231,10 +237,11 @@ def _ms_since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
+_NO_LIST: Final = "The server may have no list of models: test a deployment instead."
 _HINTS: Final = {
     401: "Check the credential: the provider does not know it, or it is another provider's.",
     402: "The account with the provider has no credit left.",
-    403: "The credential is known but may not do this: check its permissions, the region and access to the model.",
+    403: "The credential is wrong, or may not do this: check it, its permissions, the region and access to the model.",
     404: "Check the model's name as the provider writes it, and that the base URL is the one the provider documents.",
     429: "The provider limits this account, or it has no credit left. Callers go to the next deployment meanwhile.",
 }

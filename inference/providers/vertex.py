@@ -93,11 +93,13 @@ class VertexAdapter(GenerateContentAdapter):
         return lines
 
     async def listing(self) -> Listing | None:
-        """Under another version than the answers; none where the address is an operator's own."""
+        """Under another version than the answers; none where the address is an operator's own. A credential that gives
+        no token is found out in either case."""
+        headers = await self.headers()
         if self.account.base_url:
             return None
         origin = Origin.parse(f"https://{self.origin.host}/{LISTING_VERSION}")
-        return Listing(origin, "/publishers/google/models?pageSize=1000", await self.headers())
+        return Listing(origin, "/publishers/google/models?pageSize=1000", headers)
 
     def read_listing(self, body: bytes) -> list[str]:
         try:

@@ -1,5 +1,6 @@
 """What an operator is told of a provider that is asked something."""
 
+import asyncio
 import socket
 import threading
 
@@ -9,8 +10,11 @@ from helixflow.lib import crypto
 from inference import probing
 from inference.catalogue import account_of
 from inference.models import Deployment, ProviderKind
+from inference.upstream import UpstreamClient
 from tests.factories import deploy
 from tests.fakes.behaviours import LEAKY_ADDRESS, LEAKY_KEY, body
+from tests.fakes.gemini import KEY, Gemini, google_error
+from tests.fakes.google_tokens import TokenService
 from tests.fakes.upstream import Upstream
 
 CREDENTIAL = "sk-provider-secret-0123456789"
@@ -124,6 +128,17 @@ def test_the_wrong_scheme(deployment, upstream):
     assert "http or https" in report.hint
 
 
+def test_an_address_that_swallows_everything(deployment, monkeypatch):
+    async def hang(*arguments):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(UpstreamClient, "_dial", hang)
+    monkeypatch.setattr(probing, "WITHIN_S", 0.2)
+    report = ask(deployment)
+    assert report.error == "No connection. (TimeoutError)"
+    assert "Nobody answers there" in report.hint
+
+
 def test_a_name_that_nobody_knows(deployment, monkeypatch):
     def unknown(*args, **kwargs):
         raise socket.gaierror(-2, "Name or service not known")
@@ -157,6 +172,36 @@ def test_a_server_without_a_list(deployment, upstream, monkeypatch):
     monkeypatch.setattr(upstream, "_list_models", body(b"{}", code=405))
     report = probing.ask_models(deployment.provider)
     assert "test a deployment instead" in report.hint
+
+
+def test_a_list_that_is_not_there_says_nothing_of_a_model(deployment, upstream):
+    deployment.provider.base_url = upstream.url.replace("/v1", "/v2")
+    report = probing.ask_models(deployment.provider)
+    assert report.status == 404
+    assert "base URL" in report.hint
+    assert "model's name" not in report.hint
+
+
+def test_a_key_that_google_refuses_with_a_400(db):
+    reason = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
+    with Gemini() as gemini:
+        made = deploy(gemini, kind="gemini")
+        made.provider.credential = KEY
+        gemini.script(google_error(400, "INVALID_ARGUMENT", "API key not valid.", reason))
+        report = ask(made, "gemini-2.5-pro")
+    assert report.error == "API key not valid."
+    assert "credential is wrong" in report.hint
+
+
+def test_a_vertex_without_a_list_has_its_credential_tried_all_the_same(db, upstream):
+    provider = deploy(upstream, kind="vertex", region="europe-west4").provider
+    with TokenService() as service:
+        provider.credential = service.service_account()
+        assert "need not mean" in probing.ask_models(provider).hint
+        service.failure = (400, b'{"error": "invalid_grant"}')
+        report = probing.ask_models(provider)
+    assert report.error.startswith("No access token")
+    assert "credential" in report.hint
 
 
 def test_settings_that_cannot_work_are_told_without_a_call(deployment, upstream):
