@@ -11,6 +11,7 @@ local RANK = 2e15 -- more than any time in microseconds; twice this and a time a
 local HEAD = 17 -- of what is kept under a key: its state and its fingerprint
 local OVERHEAD = 600 -- bytes that Redis needs for one name, here and there
 local BOOKS_LIFE_S = 90000 -- longer than anything is kept
+local PRESSED = 0.75 -- of the memory that Redis may use: the rest is for what else it holds, the ledger first of all
 local SWEPT = 100 -- a call; each adds one
 
 local clock = redis.call('TIME')
@@ -48,12 +49,27 @@ local function drop(name, rank)
   end
 end
 
--- Whether `value` fits below `limit`, once what ranks no higher than `highest` has gone as far as it must.
-local function make_room(value, limit, highest)
+-- Whether memory runs out, of all organizations together. A server that does not say so is taken to have enough.
+local function pressed()
+  local info = redis.pcall('INFO', 'memory')
+  if type(info) ~= 'string' then return false end
+  local most = tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
+  if most == 0 then most = tonumber(string.match(info, 'total_system_memory:(%d+)')) or 0 end
+  local used = tonumber(string.match(info, 'used_memory:(%d+)')) or 0
+  return most > 0 and used > most * PRESSED
+end
+
+-- Whether `value` fits below `limit`, once what ranks no higher than `highest` has gone as far as it must. While memory
+-- runs out nobody's answers take more than they did; marks are small, and stay.
+local function make_room(value, limit, highest, is_mark)
   for _, name in ipairs(redis.call('ZRANGE', KEYS[2], '-inf', now_s, 'BYSCORE', 'LIMIT', 0, SWEPT)) do
     redis.call('DEL', KEYS[1] .. ':' .. name)
     forget(name)
   end
+  if not is_mark and pressed() then
+    limit, highest = math.min(limit, tonumber(redis.call('HGET', KEYS[1], 'total')) or 0), math.min(highest, ANSWER)
+  end
+  if #value + OVERHEAD > limit then return false end
   while (tonumber(redis.call('HGET', KEYS[1], 'total')) or 0) + #value + OVERHEAD > limit do
     local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
     local rank = first[1] and math.floor(tonumber(first[2]) / RANK)
