@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from helixflow.lib import errors
-from inference.keeping import idempotency, lua, response_cache, room
+from helixflow.lib.pipelined_redis import Script
+from inference.keeping import idempotency, lua, response_cache
 from inference.keeping.idempotency import Claims
 from tests.inference.kept_answers import answer, booked, claim
 from tests.inference.test_kept_room import body, get, keep, put, refused
@@ -18,7 +19,7 @@ def pressed(monkeypatch):
     def press() -> None:
         for module, name in ((idempotency, "_finish"), (response_cache, "_put")):
             source = lua.source("room", name[1:]).replace("local PRESSED = 0.75", "local PRESSED = 0")
-            monkeypatch.setattr(module, name, room.Script(source, lane="kept"))
+            monkeypatch.setattr(module, name, Script(source, lane="kept"))
 
     return press
 
