@@ -113,8 +113,8 @@ class Trial:
     """One attempt at a deployment. The first of ``answered``, ``refused``, ``failed``, ``limited``, ``left`` counts."""
 
     __slots__ = (
-        *("_began", "_budget", "_clock", "_epoch", "_latency", "_over", "_paid", "_probe", "_standing", "_stream"),
-        *("_waiting", "blamed"),
+        *("_began", "_budget", "_clock", "_epoch", "_latency", "_over", "_paid", "_standing", "_stream"),
+        *("_waiting", "blamed", "probe"),
     )
 
     def __init__(
@@ -127,7 +127,7 @@ class Trial:
         self._budget = budget
         self._stream = stream
         self._paid = paid
-        self._probe = breaker.cut_off is not None and breaker.begin(now)
+        self.probe = breaker.cut_off is not None and breaker.begin(now)
         self._epoch = breaker.epoch
         self._over = False
         self._waiting = True
@@ -195,14 +195,14 @@ class Trial:
             return
         self._end(self._clock())
         self._standing.counts.left += 1
-        if self._probe:
+        if self.probe:
             self._standing.breaker.left(self._epoch)
 
     def _blame(self, *, news: bool) -> None:
         """Probes are free, as the breaker sees to it that they are few; so are attempts that were under way when it cut
         the deployment off, or the fall of one under load would use up the budget of its whole model."""
         self.blamed = True
-        if self._paid and news and not self._probe:
+        if self._paid and news and not self.probe:
             self._budget.attempt_failed()
 
     def _measure(self, now: float) -> None:
@@ -242,7 +242,7 @@ class Board:
     def budget(self, model: str) -> RetryBudget:
         found = self._budgets.get(model)
         if found is None:
-            found = self._budgets[model] = RetryBudget(metrics.retries(model))
+            found = self._budgets[model] = RetryBudget(metrics.retries(model), self.clock)
         return found
 
     def keep(self, names: Mapping[str, tuple[str, str]]) -> None:

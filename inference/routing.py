@@ -36,8 +36,10 @@ class Route:
 
     def next(self) -> "Deployment | None":
         """The deployment to try now; None when there is none left, or retries have used up their budget."""
+        owed = False  # to who tried one out for everybody
         if self._trial is not None and self._trial.blamed:
             self._paid = True
+            owed = self._trial.probe
         for model in self._models:
             found = self._choose(model)
             if found is not None:
@@ -47,7 +49,8 @@ class Route:
             if found is None:
                 return None
             self._paid = True
-        if self._paid and not self._budget.take():
+            owed = False
+        if self._paid and not self._budget.take(owed=owed):
             return None
         self.model = model
         return found

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from inference.breaker import OPEN_S
-from inference.budget import EARNED, FULL, RetryBudget
+from inference.budget import EARNED, FULL, PER_SECOND, RetryBudget
 from inference.providers.adapter import Operation
 from tests.inference.routing_world import World, deployment, handed_out, model
 
@@ -238,6 +238,48 @@ def test_an_empty_budget_leaves_one_attempt():
     route = world.route()
     route.begin(handed_out(route)).failed("status 500")
     assert route.next() is None
+
+
+def test_a_caller_whose_probe_fails_falls_on_even_with_an_empty_budget():
+    world = World(model(deployment("a"), *(deployment(name, priority=1) for name in "bc")))
+    world.fail("a")
+    for _ in range(int(FULL)):
+        world.board.budget("model").attempt_failed()
+    world.now += 3
+    route = world.route()
+    route.begin(handed_out(route)).failed("status 500")
+    route.begin(handed_out(route)).failed("status 500")
+    assert route.next() is None  # that one was no probe
+
+
+def test_a_last_resort_is_not_owed_to_a_caller_whose_probe_fails():
+    world = World(model(deployment("a"), deployment("b")))
+    world.fail("a")
+    world.now += 1
+    world.fail("b")
+    for _ in range(int(FULL)):
+        world.board.budget("model").attempt_failed()
+    world.now += 1.3  # a may be probed, b not yet
+    route = world.route()
+    first = handed_out(route)
+    assert first.name == "a"
+    route.begin(first).failed("status 500")
+    assert route.next() is None
+
+
+def test_an_empty_budget_fills_with_time():
+    now = 1_000.0
+    budget = RetryBudget(clock=lambda: now)
+    for _ in range(int(FULL)):
+        budget.attempt_failed()
+    assert not budget.take()
+    now += 1 / PER_SECOND + 0.001
+    assert budget.take()
+    budget.attempt_failed()
+    assert not budget.take()
+    now += 100_000
+    assert budget.take()
+    assert budget._left == FULL
 
 
 def test_one_that_cannot_be_asked_costs_no_retry():
