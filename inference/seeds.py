@@ -56,11 +56,14 @@ def _seed_provider(name: str, home: Home, access: Access) -> None:
         return
     provider.kind = home.kind
     provider.preset = home.preset
+    # An address that somebody entered is not the one that the environment's key is for.
+    moved = bool(provider.base_url) and not access.base_url
     provider.base_url = access.base_url or provider.base_url
     provider.region = access.region or provider.region
     if not provider.sealed_credential:  # new, or switched off above: one that an operator switched off has its key
         provider.enabled = True
-    _keep_key(provider, access.key)
+    if not moved:
+        _keep_key(provider, access.key)
     provider.save()
     served = [seed for seed in MODELS if name in seed.at]
     for seed in served:

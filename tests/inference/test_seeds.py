@@ -92,6 +92,22 @@ def test_what_an_operator_changed_stays():
     assert Deployment.objects.get(name="openai/gpt-5").weight == 7
 
 
+def test_the_key_of_the_environment_is_not_sent_to_an_address_that_somebody_entered():
+    """Who may change a provider must enter a credential with an address, and could wait for a restart otherwise."""
+    seed_catalogue(embedded=None, accesses=OPENAI)
+    moved = Provider.objects.get(name="openai")
+    moved.base_url, moved.credential = "https://elsewhere.example.com/v1", "theirs"
+    moved.save()
+    for key in (KEY, "sk-2"):
+        seed_catalogue(embedded=None, accesses={"openai": Access(key)})
+        moved.refresh_from_db()
+        assert (moved.base_url, moved.credential) == ("https://elsewhere.example.com/v1", "theirs")
+    moved.base_url = ""
+    moved.save()
+    seed_catalogue(embedded=None, accesses={"openai": Access("sk-2")})
+    assert Provider.objects.get(name="openai").credential == "sk-2"
+
+
 def test_a_provider_that_an_operator_switched_off_stays_off():
     seed_catalogue(embedded=None, accesses=OPENAI)
     Provider.objects.filter(name="openai").update(enabled=False)
