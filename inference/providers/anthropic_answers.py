@@ -307,7 +307,7 @@ class EventReader:
         return Delta(tool_calls=[made])
 
     def _chunk(self, delta: Delta) -> Chunk:
-        chunk = Chunk(choices=[ChunkChoice(0, delta)])
+        chunk = Chunk(choices=[ChunkChoice(0, delta, None, None)])  # OpenAI says null where there are no logprobs
         if not self._begun:
             self._begun = True
             delta.role, delta.refusal = "assistant", None
