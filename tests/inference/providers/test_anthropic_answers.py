@@ -190,7 +190,7 @@ def test_a_stream_begins_and_ends_as_openais_do() -> None:
         "logprobs": None,
     }
     assert [chunk["choices"][0]["delta"] for chunk in found[1:-1]] == [{"content": token} for token in fake.TOKENS]
-    assert found[-1]["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop"}
+    assert found[-1]["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop", "logprobs": None}
     assert found[-1]["usage"]["completion_tokens"] == 12
 
 
