@@ -68,7 +68,7 @@ def google(stack: ExitStack) -> Cloud:
 
 
 def vertex(stack: ExitStack) -> Cloud:
-    url = stack.enter_context(gemini.Gemini(token="ya29.fake-1")).url
+    url = stack.enter_context(gemini.Gemini(token="ya29.fake-2")).url  # a test of the provider asks for the first
     account = stack.enter_context(TokenService()).service_account()
     fields = {"base_url": url, "region": "europe-west4", "project": "our-project", "credential": account}
     return Cloud(fields, "gemini-2.5-pro", lists=False)
