@@ -49,6 +49,10 @@ KIND_HELP: Final[dict[str, str]] = {
         "A region is one such as us-central1; empty, it is global."
     ),
 }
+BASE_URL_HELP: Final = (
+    "Empty: the provider's own address, where its kind has one. That of an OpenAI-compatible server ends with its "
+    "version, which mostly is /v1."
+)
 # A credential is for these; where one changes, it would go to somebody else.
 TIED: Final = {"kind": "kind", "preset": "preset", "base_url": "base URL", "region": "region", "project": "project"}
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9._:/@+-]+")
@@ -90,7 +94,7 @@ class ProviderForm(forms.ModelForm):
             "base_url": AdminTextInputWidget(attrs={"placeholder": "https://"}),
             "preset": forms.Select(choices=[("", "another"), *CHOICES]),
         }
-        help_texts: ClassVar = {"kind": _kinds_explained()}
+        help_texts: ClassVar = {"kind": _kinds_explained(), "base_url": BASE_URL_HELP}
 
     def clean_base_url(self) -> str:
         base_url: str = self.cleaned_data["base_url"]

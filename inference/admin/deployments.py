@@ -90,7 +90,7 @@ class DeploymentAdmin(CatalogueAdmin):
         wanted = [uuid.UUID(text) for text in request.GET.getlist("live") if _is_id(text)]
         healths, can_change = health_shared.shared(), self.has_change_permission(request)
         cell = partial(live.cell, can_change=can_change, again=True)
-        rows = Deployment.objects.filter(id__in=wanted)
+        rows = Deployment.objects.filter(id__in=wanted).select_related("provider")
         return HttpResponse("".join(cell(row, healths.get(row.id.hex)) for row in rows))
 
     @admin.action(description="Enable", permissions=["change"])

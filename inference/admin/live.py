@@ -22,7 +22,12 @@ def cell(
     deployment: Deployment, health: DeploymentHealth | None, *, can_change: bool, again: bool = False
 ) -> SafeString:
     """``again``: to take the place of the one that the page has."""
-    context = {"deployment": deployment, "health": health, "words": WORDS[health.state] if health else ""}
+    context = {
+        "deployment": deployment,
+        "asked": deployment.enabled and deployment.provider.enabled,
+        "health": health,
+        "words": WORDS[health.state] if health else "",
+    }
     return render_to_string("admin/inference/_live.html", context | {"can_change": can_change, "again": again})
 
 

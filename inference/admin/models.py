@@ -9,6 +9,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.db.models import CharField, Count, Prefetch, QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -88,6 +89,7 @@ class ModelAdmin(CatalogueAdmin):
     list_editable = ("enabled",)
     list_filter = ("enabled", "owned_by", "routing")
     search_fields = ("name", "owned_by", "description")
+    ordering = ("name",)  # the model's own is dropped where rows are counted
     autocomplete_fields = ("only_for",)
     readonly_fields = ("price",)
     inlines = (DeploymentInline, FallbackInline)
@@ -127,7 +129,7 @@ class ModelAdmin(CatalogueAdmin):
     @admin.display(ordering="only_for_total")
     def offered_to(self, model: Model) -> str:
         count = getattr(model, "only_for_total", 0)
-        return f"{count} organizations" if count else "everyone"
+        return f"{count} organization{pluralize(count)}" if count else "everyone"
 
     @admin.display(description="price")
     def price(self, model: Model) -> SafeString | str:

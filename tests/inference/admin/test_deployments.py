@@ -71,6 +71,23 @@ def test_without_news_the_pages_say_so(admin, deployment, told):
         assert "no news" in admin.get(url).content.decode()
 
 
+@pytest.mark.parametrize("which", ["deployment", "provider"])
+def test_what_is_disabled_is_off_whatever_is_remembered_of_it(admin, deployment, told, which):
+    told[deployment.id.hex] = DeploymentHealth(State.OPEN, NOON)
+    row = deployment if which == "deployment" else deployment.provider
+    row.enabled = False
+    row.save()
+    for page in (
+        admin.get(LIST),
+        admin.get(change_url(deployment.model)),
+        admin.get(LIVE, {"live": deployment.id.hex}),
+    ):
+        text = page.content.decode()
+        assert ">off<" in text
+        assert "cut off" not in text
+        assert ("its provider is disabled" in text) == (which == "provider")
+
+
 def test_the_pages_with_redis_away(admin, deployment, monkeypatch):
     monkeypatch.setattr(redis, "sync_client", _away)
     for url in (LIST, change_url(deployment.model), reverse("admin:inference_model_changelist")):

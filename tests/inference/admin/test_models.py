@@ -72,6 +72,20 @@ def test_the_list_sums_up_how_each_is_doing(admin, model, monkeypatch):
     assert "no deployment" in admin.get(LIST).content.decode()
 
 
+def test_the_list_counts_those_it_is_offered_to(admin, model, organization):
+    assert "everyone" in admin.get(LIST).content.decode()
+    model.only_for.add(organization)
+    assert ">1 organization<" in admin.get(LIST).content.decode()
+
+
+def test_models_to_choose_from_come_by_their_names(admin, model):
+    for name in ("c", "a", "b"):
+        Model.objects.create(name=name, owned_by="x")
+    field = {"app_label": "inference", "model_name": "deployment", "field_name": "model"}
+    found = admin.get(reverse("admin:autocomplete"), field).json()["results"]
+    assert [each["text"] for each in found] == ["a", "b", "c", "gpt-4"]
+
+
 def test_fallbacks_are_kept_in_their_order(admin, model):
     others = [Model.objects.create(name=name, owned_by="x") for name in ("b", "a")]
     assert "errorlist" not in save(admin, model, others).content.decode()
