@@ -122,6 +122,11 @@ class Origin:
         ) % (method.encode(), (self.prefix + path).encode(), self.host_header)
 
 
+async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+
 def _is_address(host: str) -> bool:
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
@@ -141,6 +146,7 @@ class UpstreamClient:
         self._max_idle_s = max_idle_s
         self._idle: dict[object, list[Connection]] = {}
         self._keys: dict[Connection, object] = {}  # every open connection, with its origin's key
+        self._resolving: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
         self._view = memoryview(bytearray(READ_BYTES))
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -229,11 +235,24 @@ class UpstreamClient:
         raise UpstreamConnectError("the host has no address")
 
     async def _resolve(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> list[str]:
-        """A literal address needs no thread, so a hanging name server can't hold it up."""
+        """A literal address needs no thread, so a hanging name server can't hold it up.
+
+        Each name is asked for once at a time, whoever waits or gives up: the loop has few threads for it, and those of
+        one name that hangs must not take them from all others.
+        """
         if origin.address:
             return [origin.host]
-        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(info[4][0]) for info in found))
+        name = (origin.host, origin.port)
+        resolving = self._resolving.get(name)
+        if resolving is None:
+            resolving = self._resolving[name] = asyncio.ensure_future(_addresses(loop, *name))
+            resolving.add_done_callback(lambda done: self._resolved(name, done))
+        return await asyncio.shield(resolving)
+
+    def _resolved(self, name: tuple[str, int], done: "asyncio.Future[list[str]]") -> None:
+        del self._resolving[name]
+        if not done.cancelled():
+            done.exception()  # whoever waited has it; nobody may have
 
     async def _dial(self, loop: asyncio.AbstractEventLoop, origin: Origin, address: str) -> Connection:
         connection = Connection(loop, self._view, on_idle=self._keep, on_lost=self._forget)
