@@ -13,6 +13,7 @@ from inference import complaints
 from inference.parts import (
     ABSENT,
     NO_NUL,
+    AssistantMessage,
     AudioOptions,
     ChosenAllowed,
     FreeForm,
@@ -36,6 +37,8 @@ DEFAULT_MAX_TOKENS: Final = 150
 MAX_DEPTH: Final = 64
 MAX_MESSAGES: Final = 10_000
 MAX_FREE_FORM: Final = 512 * 1024
+MAX_PARTS: Final = 10_000
+PARTS_FROM: Final = 256 * 1024  # bytes of a body, as fewer hold no such number
 
 Tokens = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -114,6 +117,8 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         raise complaints.translate(problem, body, ranges=_RANGES, choices=_CHOICES) from None
     if request.top_logprobs is not None and not request.logprobs:
         raise complaints.refuse("top_logprobs", "needs logprobs to be true")
+    if len(body) > PARTS_FROM:
+        _count_parts(request.messages)
     if (request.tools or request.functions or request.response_format or request.tool_choice) is not None:
         _read_free_form(request)
     return request
@@ -149,6 +154,18 @@ def encode_chat_request(
         wire.max_tokens, wire.max_completion_tokens = wire.max_completion_tokens, None
     body = _encode(wire)
     return body[:-1] + b"," + _encode(extra)[1:] if extra else body
+
+
+def _count_parts(messages: list[Message]) -> None:
+    """Adapters go through them one by one, each in the time of everybody's requests."""
+    count = 0
+    for message in messages:
+        if isinstance(message.content, list):
+            count += len(message.content)
+        if isinstance(message, AssistantMessage):
+            count += len(message.tool_calls or ())
+    if count > MAX_PARTS:
+        raise complaints.refuse("messages", f"must have at most {MAX_PARTS} parts and tool calls in all")
 
 
 def _read_free_form(request: ChatRequest) -> None:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from inference.schemas import MAX_MESSAGES, encode_chat_request, parse_chat_request
+from inference.schemas import MAX_MESSAGES, MAX_PARTS, encode_chat_request, parse_chat_request
 from tests.inference.chat_bodies import MINIMAL, raw, refusal, sent
 
 
@@ -159,3 +159,22 @@ def test_a_refusal_is_short_whatever_it_is_about(name):
     for body in (raw("messages", f'[{{"role":{long}}}]'), b"{" + long.encode() + b":1}"):
         error = refusal(body)
         assert len(error.message) + len(error.param or "") < 500
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}],
+        },
+    ],
+)
+def test_parts_and_calls_are_limited_in_all_messages_together(message):
+    """Mapping 90,000 of them to another kind's words took most of a second of everybody's."""
+    name = "content" if "content" in message else "tool_calls"
+    many = message | {name: message[name] * (MAX_PARTS // 2)}
+    parse_chat_request(json.dumps({"model": "gpt-4", "messages": [many, many]}).encode())
+    error = refusal(json.dumps({"model": "gpt-4", "messages": [many, many, message]}).encode())
+    assert error.message == f"messages must have at most {MAX_PARTS} parts and tool calls in all."
