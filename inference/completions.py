@@ -139,4 +139,3 @@ class ChunkRewriter:
             system_fingerprint=frame.system_fingerprint,
         )
         return b"data: %b\n\n" % _encode(last)
-
