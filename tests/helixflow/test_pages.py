@@ -153,6 +153,12 @@ def test_the_reference_lists_every_error_code(client: Client) -> None:
     assert {code for code in codes(errors.HelixError) if f"<code>{code}</code>" not in html} == set()
 
 
+def test_the_reference_lists_every_header_of_ours_that_requests_may_have(client: Client) -> None:
+    html = page(client, "/docs/api")
+    names = ("Idempotency-Key", "Cache-Control", "X-HelixFlow-Fallback: off", "X-HelixFlow-Timeout", "X-HelixFlow-Org")
+    assert [name for name in names if name not in html] == []
+
+
 def test_the_header_shows_where_to_go(client: Client, owner: User, organization: Organization) -> None:
     stranger = page(client, "/docs")
     assert 'href="/signup"' in stranger
