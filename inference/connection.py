@@ -116,7 +116,7 @@ class Response:
         self.close()
         raise UpstreamTooLarge(f"the answer has more than {limit} bytes")
 
-    async def chunks(self) -> bytes:
+    async def chunks(self, at_most: int | None = None) -> bytes:
         """The body bytes that have come since the last call, or the next ones; ``b""`` at a clean end.
 
         What came before a failure is handed out before it is raised. A cancelled call ends the exchange.
@@ -128,9 +128,13 @@ class Response:
                 return b""
             await self._wait()
         buffer, self._buffer, self._buffered = self._buffer, [], 0
-        if self._connection is not None:
+        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        if at_most is not None and len(data) > at_most:
+            self._buffer, data = [data[at_most:]], data[:at_most]
+            self._buffered = len(self._buffer[0])
+        if self._connection is not None and not self.overfull():
             self._connection.resume()
-        return buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        return data
 
     @property
     def complete(self) -> bool:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ANSWER: Final = 32 * 1024 * 1024
 QUICKLY_READ: Final = 512 * 1024  # more is read in a thread: vectors by the thousand take a tenth of a second
+AT_ONCE: Final = 16 * 1024  # bytes of a stream: frames of ours can be several times as large, and a reader slow
 MAX_ERROR_BODY: Final = 64 * 1024
 MAX_ERROR_S: Final = 2.0  # a status has said nearly all, and another deployment may be waiting to be asked
 LINGER_S: Final = 0.2
@@ -80,7 +81,7 @@ class Stream:
         self.frames = b"".join(frames)
 
     async def _read(self, frames: list[bytes]) -> None:
-        data = await self._response.chunks()
+        data = await self._response.chunks(AT_ONCE)
         reader, rewriter = self._reader, self._rewriter
         for chunk in reader.feed(data) if data else reader.finish():
             frame = rewriter.rewrite(chunk)
