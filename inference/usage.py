@@ -73,7 +73,11 @@ def _tokens_in(inputs: int | str | Sequence[int | str | Sequence[int]]) -> int:
     """Of all texts in there. Tokens count themselves."""
     if isinstance(inputs, int):
         return 1
-    return _tokens_of(len(inputs.encode())) if isinstance(inputs, str) else sum(map(_tokens_in, inputs))
+    if isinstance(inputs, str):
+        return _tokens_of(len(inputs.encode()))
+    if isinstance(inputs[0], int):  # then all are, and there can be millions
+        return len(inputs)
+    return sum(map(_tokens_in, inputs))
 
 
 def _texts(value: Any) -> Iterator[str]:
