@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.fakes import answers
 from tests.fakes.behaviours import LEAKY_ADDRESS, LEAKY_KEY
-from tests.soak.clients import Entry
+from tests.soak.clients import ONCE, Entry
 from tests.soak.world import Tenant
 
 STATUS_OF = {
@@ -42,6 +42,13 @@ def problems(log: list[Entry], *, killing: bool = False) -> list[str]:
                 f"{entry.kind} {entry.model} stream={entry.stream}: {entry.answer.status} {entry.answer.body[-300:]!r}"
             )
             example.setdefault(problem, shown)
+    bodies: dict[str, bytes] = {}
+    for entry in log:
+        answer = entry.answer
+        if not (entry.user.startswith(ONCE) and answer.status == 200 and answer.complete):
+            continue
+        if bodies.setdefault(entry.user, answer.body) != answer.body:
+            found["another answer under the same key"] += 1
     ids = Counter(entry.answer.headers["x-request-id"] for entry in log if "x-request-id" in entry.answer.headers)
     if ids and max(ids.values()) > 1:
         found["X-Request-ID given twice"] += 1
@@ -114,7 +121,7 @@ def miscounts(log: list[Entry], tenants: list[Tenant]) -> list[str]:
     """
     found = []
     for tenant in tenants:
-        mine = [entry for entry in log if entry.tenant == tenant.organization.name]
+        mine = [entry for entry in log if entry.tenant == tenant.organization.name and not entry.answer.repeated]
         unread = sum(1 for entry in mine if not entry.answer.status)
         numbers: dict[str, list[int]] = defaultdict(list)
         for entry in mine:

@@ -9,10 +9,11 @@ from typing import Any
 
 from tests.fakes.behaviours import BEHAVIOURS
 from tests.soak.http import Answer, Client
-from tests.soak.world import Tenant
+from tests.soak.world import PASSED_OVER, RESCUED, Tenant
 
 PATH = "/v1/chat/completions"
 PATIENCE_S = 20.0
+ONCE = "once/"  # begins the users of requests that are sent twice, under a key
 # Streams that mean what the normal one means: they must arrive whole.
 GOOD_STREAMS = (
     *("normal", "one-read", "bytewise", "crlf", "cr", "comments", "no-space", "drip"),
@@ -50,25 +51,46 @@ class Entry:
 
 
 class Actor:
-    """One client: a loop of random calls until the deadline."""
+    """One client: a loop of random calls until the deadline. ``keys``: some are sent again under an Idempotency-Key,
+    for which Redis has to be there."""
 
-    def __init__(self, seed: str, port: int, tenants: list[Tenant], log: list[Entry]) -> None:
+    def __init__(self, seed: str, port: int, tenants: list[Tenant], log: list[Entry], *, keys: bool = True) -> None:
         self._seed = seed
         self._calls = 0
         self._dice = random.Random(seed)
         self._client = Client(port)
         self._tenants = tenants
         self._log = log
+        self._keys = keys
 
     async def run(self, deadline: float) -> None:
-        actions = [self._good, self._bad, self._leave, self._silence, self._invalid, self._stranger, self._vast]
+        actions = [
+            *(self._good, self._bad, self._leave, self._silence, self._invalid, self._stranger, self._vast),
+            *(self._rescued, self._again),
+        ]
         while time.monotonic() < deadline:
-            await self._dice.choices(actions, weights=[8, 4, 4, 2, 2, 1, 0.1])[0]()
+            await self._dice.choices(actions, weights=[8, 4, 4, 2, 2, 1, 0.1, 4, 2 * self._keys])[0]()
         self._client.close()
 
     async def _good(self) -> None:
         stream = self._dice.random() < 0.6
         await self._complete("good", self._dice.choice(GOOD_STREAMS) if stream else "normal", stream)
+
+    async def _rescued(self) -> None:
+        """Its model has another deployment."""
+        await self._complete("good", RESCUED + self._dice.choice(PASSED_OVER), self._dice.random() < 0.6)
+
+    async def _again(self) -> None:
+        """Under an Idempotency-Key: left, or answered, and sent again."""
+        tenant, stream = self._tenant(), self._dice.random() < 0.6
+        model = self._dice.choice(GOOD_STREAMS) if stream else "normal"
+        self._calls += 1
+        user = f"{ONCE}{self._seed}/{self._calls}"
+        patience_s = self._dice.choice([PATIENCE_S, self._dice.expovariate(1 / 0.05)])
+        for leave_after_s in (patience_s, PATIENCE_S):
+            body = _body(model, stream=stream, user=user)
+            answer = await self._post(body, tenant.key, leave_after_s=leave_after_s, key_once=user)
+            self._log.append(Entry("good", model, stream, tenant.organization.name, answer, user))
 
     async def _bad(self) -> None:
         await self._complete("bad", self._dice.choice(BAD), self._dice.random() < 0.6)
@@ -104,8 +126,10 @@ class Actor:
         """Mostly the first, which has plenty: who is refused by the limit gets no further."""
         return self._dice.choices(self._tenants, weights=[5, 1])[0]
 
-    async def _post(self, body: bytes, key: str, *, leave_after_s: float = PATIENCE_S) -> Answer:
+    async def _post(self, body: bytes, key: str, *, leave_after_s: float = PATIENCE_S, key_once: str = "") -> Answer:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        if key_once:
+            headers["Idempotency-Key"] = key_once
         return await self._client.post(PATH, body, headers, leave_after_s=leave_after_s)
 
     def _note(self, kind: str, model: str, stream: bool, tenant: str, answer: Answer) -> None:

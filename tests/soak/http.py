@@ -25,6 +25,11 @@ class Answer:
     def is_stream(self) -> bool:
         return self.headers.get("content-type", "").startswith("text/event-stream")
 
+    @property
+    def repeated(self) -> bool:
+        """It is what came of an earlier request, and cost nothing."""
+        return "idempotent-replayed" in self.headers
+
     def payloads(self) -> list[str]:
         """The data of a stream's whole frames."""
         return [frame.removeprefix("data: ") for frame in self.body.decode().split("\n\n")[:-1]]

@@ -15,6 +15,9 @@ from tests.fakes.behaviours import BEHAVIOURS, Behaviour, Call
 from tests.fakes.upstream import Upstream
 
 PLENTY = 1_000_000
+# Fail before the first byte: models with another deployment behind such a one lose nothing.
+PASSED_OVER = ("status-500", "status-503", "status-429", "html-502", "close-before-head", "not-json", "bad-chunk")
+RESCUED = "rescued-from-"
 
 
 class CountingUpstream(Upstream):
@@ -52,11 +55,22 @@ class Tenant:
 
 
 def make_models(upstream: Upstream) -> None:
-    """A model for each behaviour, under its name; those of an earlier run lead here now."""
+    """A model for each behaviour, under its name, and some with a second deployment; those of an earlier run lead here
+    now."""
     provider, _ = Provider.objects.update_or_create(name="soak", defaults={"base_url": upstream.url})
     for name in BEHAVIOURS:
         model, _ = Model.objects.get_or_create(name=name, defaults={"owned_by": "soak"})
         Deployment.objects.get_or_create(name=name, model=model, provider=provider, upstream_model=name)
+    for name in PASSED_OVER:
+        model, _ = Model.objects.get_or_create(name=f"{RESCUED}{name}", defaults={"owned_by": "soak"})
+        for priority, upstream_model in enumerate((name, "normal")):
+            Deployment.objects.get_or_create(
+                name=f"{RESCUED}{name}-{priority}",
+                model=model,
+                provider=provider,
+                upstream_model=upstream_model,
+                priority=priority,
+            )
 
 
 def make_tenant(name: str, *, limit: int) -> Tenant:
