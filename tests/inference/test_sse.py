@@ -20,6 +20,7 @@ STREAMS: dict[str, tuple[bytes, list[bytes]]] = {
     "no space": (b"data:one\n\ndata: two\n\n", [b"one", b"two"]),
     "only one space is dropped": (b"data:  one \n\n", [b" one "]),
     "several data lines": (b"data: one\ndata:\ndata: two\n\n", [b"one\n\ntwo"]),
+    "several data lines in crlf": (b"data: one\r\ndata: two\r\n\r\ndata: three\r\n\r\n", [b"one\ntwo", b"three"]),
     "several data lines, then a usual event": (b"data: one\ndata: two\n\ndata: three\n\n", [b"one\ntwo", b"three"]),
     "empty data": (b"data: \n\ndata\n\ndata:\n\n", [b"", b"", b""]),
     "a field's name is whole": (b"database: no\n\ndata : no\n\n data: no\n\ndata: yes\n\n", [b"yes"]),
