@@ -12,8 +12,8 @@ class OrganizationForm(ServiceForm):
     name = forms.CharField(label="Name", widget=forms.TextInput(attrs={"autocomplete": "organization"}))
     cache_ttl_s = forms.IntegerField(
         label="Response cache, seconds",
-        help_text="For this time, at most 86,400 seconds (a day), answers to requests with temperature 0 or a seed, and "
-        "embeddings, are stored, encrypted; the same request then gets the same answer at once, without a cost. If "
+        help_text="For this time, at most 86,400 seconds (a day), answers to requests with temperature 0 or a seed, "
+        "and embeddings, are stored, encrypted; the same request then gets the same answer at once, without a cost. If "
         "empty, nothing is stored.",
         required=False,
         # Not type="number": of "1,000" browsers send nothing then.

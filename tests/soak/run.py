@@ -94,7 +94,7 @@ def soak(
             fate.run(deadline)  # not in the other thread: what is started there ends with it
             acting.result()
         run.report.kills = fate.kills
-        run.close_the_books(workers, patient=patient)
+        run.close_the_books(workers, data_dir / "spool", patient=patient)
         run.look_at_the_processes()
     return run.report
 
@@ -171,7 +171,7 @@ class Run:
         if not any(entry.kind == "good" and entry.answer.status == 200 for entry in log):
             report.problems.append("Nothing succeeded: the run proved nothing.")
 
-    def close_the_books(self, workers: int, *, patient: bool) -> None:
+    def close_the_books(self, workers: int, spool: Path, *, patient: bool) -> None:
         """Wait until all is settled and metered, and compare."""
         accounts = [Account(tenant.organization, tenant.owner) for tenant in self._tenants]
         began = time.monotonic()
@@ -179,6 +179,8 @@ class Run:
             if not patient:
                 _reap(workers)
             wait_for(lambda: not any(account.notes() for account in accounts), seconds=SETTLED_S)
+            # What was written down while Redis was away; of processes that died then, others take it over in time.
+            wait_for(lambda: not any(file.stat().st_size for file in spool.glob("*/*.log")), seconds=SETTLED_S)
             self.report.settled_after_s = time.monotonic() - began
             for account, tenant in zip(accounts, self._tenants, strict=True):
                 until_agreed(account, lambda key=tenant.key: chat(self._web, key, model="normal"))  # type: ignore[misc]
