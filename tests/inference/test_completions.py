@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from inference.answers import read_answer, read_chunk
+from inference.answers import MAX_SAID, read_answer, read_chunk
 from inference.completions import BadAnswer, ChunkRewriter, UpstreamStreamError, Usage, rewrite_completion
 
 OURS: dict[str, Any] = {"id": "chatcmpl-ours", "created": 1677652288, "model": "gpt-3.5-turbo"}
@@ -227,7 +227,7 @@ FAILURES = [
     ({"error": {"message": "out of memory", "code": 500}}, "out of memory"),
     ({"error": "out of memory"}, "out of memory"),
     ({"error": {"code": 500}}, "the upstream reported an error"),
-    ({"error": {"message": "x" * 9000}}, "x" * 500),
+    ({"error": {"message": "x" * 90_000}}, "x" * MAX_SAID),
     ({"error": ["a"], "choices": []}, "the upstream reported an error"),
 ]
 
