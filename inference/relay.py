@@ -7,9 +7,9 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from billing.events import Attempt
 from helixflow.lib import errors
@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 MAX_ANSWER: Final = 32 * 1024 * 1024
 QUICKLY_READ: Final = 512 * 1024  # more is read in a thread: vectors by the thousand take a tenth of a second
-AT_ONCE: Final = 16 * 1024  # bytes of a stream: frames of ours can be several times as large, and a reader slow
+# Bytes of a stream that are read, and written, in one go: of what came at once the rest waits for a slow reader.
+READ_AT_ONCE: Final = 32 * 1024
+WRITE_AT_ONCE: Final = 32 * 1024
 MAX_ERROR_BODY: Final = 64 * 1024
 MAX_ERROR_S: Final = 2.0  # a status has said nearly all, and another deployment may be waiting to be asked
 LINGER_S: Final = 0.2
@@ -62,6 +64,8 @@ class Stream:
         self._rewriter = call.written = call.rewriter()
         self._accounted = False
         self._failure: Exception | None = None
+        self._chunks: Iterator[Any] | None = None  # of the last read, not all of which are written yet
+        self._over = False  # that was the end of the connection
         self.trial: Trial | None = None
 
     async def advance(self) -> None:
@@ -81,15 +85,25 @@ class Stream:
         self.frames = b"".join(frames)
 
     async def _read(self, frames: list[bytes]) -> None:
-        data = await self._response.chunks(AT_ONCE)
         reader, rewriter = self._reader, self._rewriter
-        for chunk in reader.feed(data) if data else reader.finish():
+        chunks = self._chunks
+        if chunks is None:
+            data = await self._response.chunks(READ_AT_ONCE)
+            self._over = not data
+            chunks = reader.feed(data) if data else reader.finish()
+        size = 0
+        for chunk in chunks:
             frame = rewriter.rewrite(chunk)
             if frame is not None:
                 frames.append(frame)
+                size += len(frame)
+                if size > WRITE_AT_ONCE:
+                    self._chunks = chunks
+                    return
+        self._chunks = None
         if reader.done:
             self.ended = True
-        elif not data:
+        elif self._over:
             if not rewriter.finished:
                 raise UpstreamDisconnected("the stream ended before the answer did", started=True)
             self.ended = True

@@ -20,6 +20,7 @@ from inference import responder
 from inference.models import Model
 from tests.factories import MODEL, deploy, reread_catalogue
 from tests.fakes import answers
+from tests.fakes.behaviours import stream
 from tests.inference.errors_told import error
 
 # What works
@@ -307,3 +308,13 @@ def test_openai_itself_gets_the_limit_by_its_newer_name(plane, token, upstream):
     plane.chat(token)
     assert "max_tokens" not in upstream.last.json
     assert upstream.last.json["max_completion_tokens"] == 150
+
+
+def test_a_stream_that_comes_all_at_once_is_passed_on_whole(plane, deployment, token, upstream):
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"%d "},"finish_reason":null}]}\n\n'
+    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    upstream.script(stream(b"".join(chunk % number for number in range(3000)) + end))
+    frames = plane.chat(token, stream=True).content.split(b"\n\n")
+    assert frames[-2:] == [b"data: [DONE]", b""]
+    deltas = [json.loads(frame.removeprefix(b"data: "))["choices"][0]["delta"] for frame in frames[:-2]]
+    assert "".join(delta.get("content", "") for delta in deltas) == "".join(f"{number} " for number in range(3000))
