@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -60,10 +60,13 @@ class Cycle(RequestResponseCycle):
         super().__init__(**given)
         self.departure = self.scope["departure"] = Departure(self.flow)  # type: ignore[typeddict-unknown-key]  # ours
 
-    async def send(self, message: Any) -> None:
+    def send(self, message: Any) -> Coroutine[Any, Any, None]:
+        """No coroutine around uvicorn's: a stream sends thousands of messages."""
         if self.response_started or message["type"] != "http.response.start":
-            await super().send(message)
-            return
+            return super().send(message)
+        return self._begin(message)
+
+    async def _begin(self, message: Any) -> None:
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if not self.disconnected:
