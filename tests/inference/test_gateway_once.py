@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,8 +48,8 @@ def test_a_retry_costs_nothing(plane, deployment, token, organization, settled):
     first = plane.chat(token, headers=ONCE)
     again = plane.chat(token, headers=ONCE)
     assert again.content == first.content
-    for name in ("x-ratelimit-remaining", "x-ratelimit-remaining-month"):
-        assert again.headers[name] == first.headers[name]
+    left = "x-ratelimit-remaining-month"
+    assert again.headers[left] == first.headers[left]
     settled()
 
 
@@ -160,6 +161,10 @@ def caching(organization):
     organization.save()
 
 
+def without_what_is_its_own(body):
+    return re.sub(r'"chatcmpl-\w+"|"created":\d+', "", body)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_hit_is_the_answer_again_at_no_cost(plane, deployment, caching, token, upstream, organization, stream):
     first = plane.chat(token, stream=stream, temperature=0)
@@ -171,16 +176,18 @@ def test_a_hit_is_the_answer_again_at_no_cost(plane, deployment, caching, token,
 
     wait_for(lambda: hit().headers["x-helixflow-cache"] == "hit", what="it was not cached")
     again = hit()
-    completion = again.headers["x-request-id"].removeprefix("req_")
-    assert f'"chatcmpl-{completion}"' in again.text
-    assert again.text.replace(completion, "") == text.decode().replace(first.headers["x-request-id"][4:], "")
+    assert f'"chatcmpl-{again.headers["x-request-id"].removeprefix("req_")}"' in again.text
+    assert without_what_is_its_own(again.text) == without_what_is_its_own(text.decode())
     assert again.headers["content-type"] == first.headers["content-type"]
-    assert int(again.headers["x-ratelimit-remaining"]) < int(first.headers["x-ratelimit-remaining"])
-    calls = len(upstream.requests)
-    wait_for(lambda: usage_events(organization)[-1].deployment == "cache", what="it was not settled")
-    event = usage_events(organization)[-1]
+    left = "x-ratelimit-remaining-month"  # not of the minute, which may have changed
+    assert len(upstream.requests) < int(first.headers[left]) - int(again.headers[left]) + 1
+
+    def from_cache():
+        return [event for event in usage_events(organization) if event.deployment == "cache"]
+
+    wait_for(from_cache, what="it was not settled")
+    event = from_cache()[0]
     assert (event.units, event.tokens.items(), event.attempts, event.usage_source) == (1, (), [], "none")
-    assert calls < len(usage_events(organization))
 
 
 def test_what_may_differ_is_not_cached(plane, deployment, caching, token, upstream):
