@@ -1,4 +1,7 @@
-"""The Celery application. Queues: ``celery`` for everything; tasks live in each app's ``tasks`` module."""
+"""The Celery application. Tasks live in each app's ``tasks`` module.
+
+Queues: ``webhooks`` for calls of receivers, which can take long; ``celery`` for everything else.
+"""
 
 import os
 

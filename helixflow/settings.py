@@ -38,6 +38,16 @@ METRICS_TOKEN = env.text("HELIXFLOW_METRICS_TOKEN")
 WEBHOOK_ALLOW_LOOPBACK = env.boolean("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK")
 if WEBHOOK_ALLOW_LOOPBACK and PRODUCTION:
     raise ImproperlyConfigured("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK must be false when HELIXFLOW_ENV is production.")
+# After the attempt before, each ±20% (contract §7). Tests shrink it.
+WEBHOOK_DELAYS_S = env.numbers(
+    "HELIXFLOW_WEBHOOK_DELAYS_S", (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+)
+WEBHOOK_TIMEOUT_S = env.integer("HELIXFLOW_WEBHOOK_TIMEOUT_S", 15, least=1, most=60)  # a call in all
+WEBHOOK_LEASE_S = env.integer("HELIXFLOW_WEBHOOK_LEASE_S", 60, least=1, most=600)
+if WEBHOOK_LEASE_S < 2 * WEBHOOK_TIMEOUT_S:
+    raise ImproperlyConfigured("HELIXFLOW_WEBHOOK_LEASE_S must be at least twice HELIXFLOW_WEBHOOK_TIMEOUT_S.")
+WEBHOOK_RETENTION_DAYS = env.integer("HELIXFLOW_WEBHOOK_RETENTION_DAYS", 90, least=1, most=3650)
+WEBHOOK_MAX_ENDPOINTS = env.integer("HELIXFLOW_WEBHOOK_MAX_ENDPOINTS", 20, least=1, most=1000)  # of an organization
 CLOCK_OFFSET_S = env.integer("HELIXFLOW_CLOCK_OFFSET_S", 0, least=-(2**31))
 if CLOCK_OFFSET_S and PRODUCTION:
     raise ImproperlyConfigured("HELIXFLOW_CLOCK_OFFSET_S must be 0 when HELIXFLOW_ENV is production.")
@@ -288,6 +298,7 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ROUTES = {"webhooks.tasks.deliver": {"queue": "webhooks"}}  # of a worker that receivers may keep waiting
 CELERY_ACCEPT_CONTENT = [CELERY_TASK_SERIALIZER := "json"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120, "socket_timeout": 15, "global_keyprefix": "celery:"}
@@ -296,6 +307,8 @@ CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "clear-expired-sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": 3600.0},
+    "sweep-webhooks": {"task": "webhooks.tasks.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
+    "drop-old-events": {"task": "webhooks.tasks.drop_old", "schedule": 3600.0},
 }
 
 # E-mail: console in development unless EMAIL_URL is set.

@@ -1,6 +1,7 @@
 """Typed reading of environment variables. A bad value stops the start with the variable's name, never its secret."""
 
 import os
+from math import inf
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -32,6 +33,17 @@ def integer(name: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -
     if not least <= number <= most:
         raise ImproperlyConfigured(f"{name} must be between {least} and {most}, not {number}.")
     return number
+
+
+def numbers(name: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    """A comma-separated list of numbers, none below 0."""
+    try:
+        found = tuple(float(part) for part in items(name)) or default
+    except ValueError:
+        found = (-1.0,)
+    if not all(0 <= number < inf for number in found):
+        raise ImproperlyConfigured(f"{name} must be numbers from 0, separated by commas.")
+    return found
 
 
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:

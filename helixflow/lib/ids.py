@@ -22,6 +22,7 @@ COMPLETION: Final = "chatcmpl-"
 TEXT_COMPLETION: Final = "cmpl-"
 EVENT: Final = "evt_"
 WEBHOOK: Final = "whe_"
+DELIVERY: Final = "whd_"
 BATCH: Final = "batch_"
 
 
