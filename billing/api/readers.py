@@ -3,7 +3,6 @@
 import uuid
 from typing import Any
 
-from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
@@ -12,7 +11,7 @@ from accounts.models import ApiKey, User
 from billing.admission.snapshots import Snapshot
 from billing.api_auth import ApiKeyAuthentication, ApiKeyView
 from helixflow.lib import errors, ids
-from helixflow.lib.serializers import StrictCharField, StrictSerializer, validated
+from helixflow.lib.serializers import StrictCharField, StrictSerializer, parameters
 
 
 class KeyOrLogin(BaseAuthentication):
@@ -41,31 +40,11 @@ class ReaderView(ApiKeyView):
 
     @staticmethod
     def parameters(request: Request, serializer: type[StrictSerializer]) -> dict[str, Any]:
-        """The query string, as strict as a body: unknown and repeated parameters are refused by name."""
-        repeated = [name for name in request.query_params if len(request.query_params.getlist(name)) > 1]
-        if repeated:
-            details = dict.fromkeys(repeated, "Give this parameter once.")
-            raise errors.InvalidRequest(f"{repeated[0]}: given more than once.", param=repeated[0], details=details)
-        return validated(serializer(data=request.query_params.dict()))
+        return parameters(request, serializer)
 
 
 class NoParameters(StrictSerializer):
     """For an address that takes none."""
-
-
-class MomentField(serializers.DateTimeField):
-    """RFC 3339, or a date for its midnight in UTC."""
-
-    default_error_messages = {  # noqa: RUF012  # DRF declares it so
-        "invalid": "Use a time such as 2026-11-01T00:00:00Z (a + must be written %2B), or a date such as 2026-11-01.",
-        "range": "Give a time between the years 2000 and 2100.",
-    }
-
-    def to_internal_value(self, data: Any) -> Any:
-        moment = super().to_internal_value(data)
-        if not 2000 <= moment.year < 2100:
-            self.fail("range")
-        return moment
 
 
 class ModelNameField(StrictCharField):

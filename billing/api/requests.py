@@ -11,11 +11,11 @@ from rest_framework.response import Response
 
 from accounts.models import ApiKey
 from billing import events, money, prices
-from billing.api.readers import ModelNameField, MomentField, NoParameters, ReaderView, key_of, name_key
+from billing.api.readers import ModelNameField, NoParameters, ReaderView, key_of, name_key
 from billing.models import Price, UsageRecord
 from billing.reports import receipts
 from helixflow.lib import clock, drf, errors, ids, paging
-from helixflow.lib.serializers import StrictCharField, StrictSerializer
+from helixflow.lib.serializers import MomentField, StrictCharField, StrictSerializer
 
 Keys = dict[uuid.UUID, ApiKey]
 

@@ -13,11 +13,11 @@ from rest_framework.response import Response
 
 from accounts.models import ApiKey
 from billing import money, months
-from billing.api.readers import ModelNameField, MomentField, NoParameters, ReaderView, key_of, name_key
+from billing.api.readers import ModelNameField, NoParameters, ReaderView, key_of, name_key
 from billing.models import KeyLimits
 from billing.reports import timeseries, usage
 from helixflow.lib import clock, drf, errors
-from helixflow.lib.serializers import StrictCharField, StrictSerializer
+from helixflow.lib.serializers import MomentField, StrictCharField, StrictSerializer
 
 DEFAULT_RANGE: Final = timedelta(days=30)
 
