@@ -6,25 +6,18 @@ import uuid
 from datetime import timedelta
 from typing import Any, Final
 
-from celery import current_app, shared_task
+from celery import shared_task
 from celery.app.task import Task
 from django import db
 from django.contrib.sessions.models import Session
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from accounts import mails
 from accounts.models import TokenSession, User
+from helixflow.lib import tasks
 
 logger = logging.getLogger(__name__)
 KEEP_ENDED_SESSIONS: Final = timedelta(days=30)
-_QUICK: Final = {
-    "socket_timeout": 2,
-    "socket_connect_timeout": 2,
-    "max_retries": 1,
-    "interval_start": 0,
-    "interval_step": 0,
-}
 # About ten minutes of tries. No wait over 60 s: a longer one outlives the broker's visibility timeout.
 _mail_task = shared_task(
     autoretry_for=(OSError, smtplib.SMTPException, db.OperationalError, db.InterfaceError),
@@ -36,14 +29,7 @@ _mail_task = shared_task(
 
 def enqueue(task: "Task[..., Any]", *args: str) -> bool:
     """Hand a mail to the worker; False with the broker down. The caller decides whether that matters."""
-    try:
-        # A connection of its own: the workers' socket timeout is far too long for somebody who waits for a page.
-        with current_app.connection_for_write(transport_options=_QUICK) as connection:
-            task.apply_async(args, connection=connection, retry=False)  # type: ignore[call-arg]  # missing in the stubs
-    except OperationalError:
-        logger.exception("%s not queued", task.name)
-        return False
-    return True
+    return tasks.send(task, *args)
 
 
 @_mail_task

@@ -11,6 +11,7 @@ from django.core.mail import EmailMessage
 from django.test import Client
 
 from helixflow.celery import app
+from helixflow.lib import tasks
 
 Post = Callable[..., Any]  # Django's test response, with json()
 
@@ -35,6 +36,7 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmailMessage]]:
 def broker_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django.db.transaction.on_commit", lambda function, *_, **__: function())
     monkeypatch.setenv("CELERY_BROKER_WRITE_URL", "redis://127.0.0.1:1/0")  # answers nobody
+    monkeypatch.setattr(tasks, "_producers", tasks._producers.__wrapped__)  # nor do connections that were kept
 
 
 @pytest.fixture

@@ -1,0 +1,177 @@
+"""Sending: prepare (pure) → one call → record. See ``webhooks.queue`` for who may send what when."""
+
+import logging
+import math
+import random
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.conf import settings
+from django.utils import timezone
+
+from helixflow.lib import crypto, http, ids
+from webhooks import payloads, queue, schedule, signing
+from webhooks.models import Endpoint
+
+logger = logging.getLogger(__name__)
+
+READ_BYTES: Final = 64 * 1024
+KEPT_BYTES: Final = 20_000
+KEPT_HEADERS: Final = 50
+KEPT_HEADER: Final = 500  # characters
+USER_AGENT: Final = "HelixFlow-Webhooks/1.1"
+GONE: Final = 410
+
+# error_code of an attempt that was answered; without an answer it is one of helixflow.lib.http's.
+REDIRECT: Final = "redirect"
+BAD_STATUS: Final = "status"
+TOO_LONG: Final = "answer_too_long"
+SECRET_LOST: Final = "secret_lost"  # noqa: S105  # a code, no secret
+
+stopping = threading.Event()  # set when the worker is to end
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def work(endpoint_id: uuid.UUID) -> int:
+    """One lane: claim some of what is due at an endpoint and send it. How many were sent.
+
+    Ends early where the receiver is slow, or is not to be sent to any more, and gives back what it did not try.
+    """
+    endpoint = Endpoint.objects.filter(id=endpoint_id, deleted_at=None).first()
+    if endpoint is None:
+        return 0
+    lease, claimed = queue.claim(endpoint)
+    give_back_at = time.monotonic() + settings.WEBHOOK_LEASE_S / 4
+    again: set[int] = set()
+    sent, wanted = 0, True
+    for sent, delivery in enumerate(claimed, start=1):  # noqa: B007  # counted for what follows
+        wanted, delay_s = _send(lease, endpoint, delivery)
+        if delay_s is not None:
+            again.add(math.ceil(delay_s))
+        if not wanted or stopping.is_set() or time.monotonic() >= give_back_at:
+            break
+    if sent < len(claimed):
+        queue.release(lease)
+    if wanted and (sent < len(claimed) or len(claimed) == queue.BATCH):
+        queue.nudge(endpoint_id)
+    for delay_s in sorted(again):
+        if delay_s <= queue.LONGEST_COUNTDOWN_S:
+            queue.nudge(endpoint_id, after_s=delay_s)
+    return sent
+
+
+def prepare(*, endpoint: Endpoint, delivery: queue.Claimed, now: datetime) -> Prepared:
+    """Raises crypto.Undecryptable."""
+    body = payloads.body(event_type=delivery.event_type, created_at=delivery.created_at, data=delivery.data)
+    signed = signing.headers(
+        body=body,
+        event_id=ids.public_id(ids.EVENT, delivery.event_id),
+        timestamp=int(now.timestamp()),
+        secret=endpoint.secret,
+        previous_secret=endpoint.previous_secret,
+    )
+    return Prepared(endpoint.url, {"Content-Type": "application/json", "User-Agent": USER_AGENT} | signed, body)
+
+
+def _send(lease: uuid.UUID, endpoint: Endpoint, delivery: queue.Claimed) -> tuple[bool, float | None]:
+    """Whether the endpoint is still to be sent to, and in how many seconds this one is tried again."""
+    outcome = attempt(endpoint, delivery)
+    delay_s = None if outcome.succeeded else _delay_s(delivery, outcome)
+    wanted = queue.record(
+        lease=lease,
+        endpoint=endpoint,
+        delivery=delivery,
+        outcome=outcome,
+        next_attempt_at=None if delay_s is None else timezone.now() + timedelta(seconds=delay_s),
+    )
+    return wanted, delay_s
+
+
+def attempt(endpoint: Endpoint, delivery: queue.Claimed) -> queue.Outcome:
+    """One call. Never raises for what the receiver does."""
+    started_at, started = timezone.now(), time.monotonic()
+    try:
+        prepared = prepare(endpoint=endpoint, delivery=delivery, now=started_at)
+    except crypto.Undecryptable:
+        logger.exception("the secret of endpoint %s can't be opened", endpoint.public_id)
+        error = "The signing secret can't be opened. Rotate it, or ask support."
+        return queue.Outcome(started_at, 0, endpoint.url, {}, error_code=SECRET_LOST, error=error)
+    try:
+        answer = http.post(
+            prepared.url,
+            body=prepared.body,
+            headers=prepared.headers,
+            timeout_s=settings.WEBHOOK_TIMEOUT_S,
+            read_bytes=READ_BYTES,
+        )
+    except http.CallFailed as failure:
+        return queue.Outcome(
+            started_at,
+            _ms_since(started),
+            prepared.url,
+            prepared.headers,
+            address=failure.address,
+            error_code=failure.code,
+            error=failure.message,
+        )
+    error_code, error = judge(answer)
+    return queue.Outcome(
+        started_at,
+        _ms_since(started),
+        prepared.url,
+        prepared.headers,
+        address=answer.address,
+        status=answer.status,
+        response_headers=_kept(answer.headers),
+        response_body=_storable(answer.body[:KEPT_BYTES].decode(errors="replace")),
+        response_truncated=answer.truncated or len(answer.body) > KEPT_BYTES,
+        error_code=error_code,
+        error=error,
+    )
+
+
+def judge(answer: http.Answer) -> tuple[str, str]:
+    """What is wrong with an answer, as a code and in words; two empty ones if nothing is."""
+    if 200 <= answer.status < 300:
+        kib = READ_BYTES // 1024
+        too_long = f"The answer is longer than {kib} KiB. Answer with a status and an empty body."
+        return (TOO_LONG, too_long) if answer.truncated else ("", "")
+    if 300 <= answer.status < 400:
+        return REDIRECT, f"The receiver answered {answer.status}. Redirects are not followed: enter the final URL."
+    if answer.status == GONE:
+        return BAD_STATUS, "The receiver answered 410 Gone, which disables the endpoint."
+    return BAD_STATUS, f"The receiver answered {answer.status}. Any 2xx is a success."
+
+
+def _delay_s(delivery: queue.Claimed, outcome: queue.Outcome) -> float | None:
+    headers = {name.lower(): value for name, value in (outcome.response_headers or {}).items()}
+    return schedule.delay_s(
+        delivery.step + 1,
+        delays_s=settings.WEBHOOK_DELAYS_S[:1] if delivery.test else settings.WEBHOOK_DELAYS_S,
+        chance=random.random(),  # noqa: S311  # spreads load
+        retry_after_s=schedule.retry_after_s(headers.get("retry-after"), now=timezone.now()),
+    )
+
+
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    return {_storable(name): _storable(value[:KEPT_HEADER]) for name, value in list(headers.items())[:KEPT_HEADERS]}
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL takes no NUL, nor half of a surrogate pair."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def _ms_since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 3)

@@ -1,0 +1,34 @@
+"""What Celery runs. ``deliver`` has a queue of its own, since receivers may keep its threads waiting."""
+
+import logging
+import uuid
+from typing import Any
+
+from celery import shared_task
+from celery.signals import worker_shutting_down
+from django import db
+
+from webhooks import queue, sending
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task
+def deliver(endpoint_id: str) -> None:
+    try:
+        sending.work(uuid.UUID(endpoint_id))
+    except (db.OperationalError, db.InterfaceError) as error:
+        # Leases end, and the sweeper finds what is left.
+        logger.warning("deliveries to %s wait: %s", endpoint_id, str(error).partition("\n")[0])
+        db.connection.close()
+
+
+@shared_task
+def sweep() -> None:
+    """Every few seconds: what no message told of, or whose worker died."""
+    queue.sweep()
+
+
+@worker_shutting_down.connect  # type: ignore[misc,unused-ignore]  # celery's stubs know no decorator
+def _stop_early(**_: Any) -> None:
+    sending.stopping.set()
