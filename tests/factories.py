@@ -1,16 +1,20 @@
 """Makes the rows tests need, in one line each."""
 
+import base64
 from functools import cache
 
 from django.contrib.auth.hashers import make_password
 
 from accounts.models import Membership, Organization, Role, User
+from helixflow.lib import crypto, ids
 from inference import catalogue
 from inference.models import Deployment, Model, Provider
 from tests.fakes.upstream import Upstream
+from webhooks.models import Attempt, Delivery, Endpoint, Event, EventType
 
 MODEL = "gpt-3.5-turbo"
 PASSWORD = "correct horse 42"  # every test user's
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()  # every test endpoint's
 
 
 @cache
@@ -60,3 +64,33 @@ def reread_catalogue() -> None:
     """Other processes look once a second; a test in the same process need not wait."""
     catalogue.keeper.forget()
     catalogue.current()
+
+
+def endpoint(organization: Organization, url: str = "https://hooks.example.com/in", **fields: object) -> Endpoint:
+    """Of all events unless ``events`` says otherwise."""
+    known = {"events": EventType.values, "sealed_secret": crypto.encrypt(SECRET)}
+    return Endpoint.objects.create(organization=organization, url=url, **(known | fields))
+
+
+def delivery(
+    endpoint: Endpoint, *, event_type: EventType = EventType.COMPLETION_CREATED, data: object = None, **fields: object
+) -> Delivery:
+    """Of an event of its own; pending and due unless ``fields`` say otherwise."""
+    known = {"id": ids.new_id(ids.COMPLETION), "model": MODEL}
+    event = Event.objects.create(
+        organization=endpoint.organization, type=event_type, data=known if data is None else data
+    )
+    return Delivery.objects.create(organization=endpoint.organization, endpoint=endpoint, event=event, **fields)
+
+
+def attempt(delivery: Delivery, **fields: object) -> Attempt:
+    """One that succeeded unless ``fields`` say otherwise."""
+    known = {
+        "started_at": delivery.created_at,
+        "duration_ms": 12.5,
+        "url": delivery.endpoint.url,
+        "request_headers": {"webhook-id": ids.public_id(ids.EVENT, delivery.event_id)},
+        "succeeded": True,
+        "status": 204,
+    }
+    return Attempt.objects.create(delivery=delivery, endpoint=delivery.endpoint, **(known | fields))
