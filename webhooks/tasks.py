@@ -1,6 +1,7 @@
 """What Celery runs. ``deliver`` has a queue of its own, since receivers may keep its threads waiting."""
 
 import logging
+import smtplib
 import uuid
 from typing import Any
 
@@ -8,7 +9,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 from django import db
 
-from webhooks import queue, sending
+from webhooks import mails, queue, retention, sending
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,25 @@ def deliver(endpoint_id: str) -> None:
 def sweep() -> None:
     """Every few seconds: what no message told of, or whose worker died."""
     queue.sweep()
+    mails.tell_owners()
+
+
+@shared_task(
+    autoretry_for=(OSError, smtplib.SMTPException, db.OperationalError, db.InterfaceError),
+    max_retries=12,
+    retry_backoff=2,
+    retry_backoff_max=60,
+)
+def tell_owners(endpoint_id: str) -> None:
+    """That an endpoint was disabled. The sweeper queues it anew where the mail server is away for longer than this."""
+    mails.send_disabled(uuid.UUID(endpoint_id))
+
+
+@shared_task
+def drop_old() -> None:
+    """Every hour: what is older than the retention."""
+    dropped = retention.drop_old()
+    logger.info("dropped what is old: %s", dropped)
 
 
 @worker_shutting_down.connect  # type: ignore[misc,unused-ignore]  # celery's stubs know no decorator

@@ -7,40 +7,28 @@ import time_machine
 from django.utils import timezone
 
 from accounts.models import Organization
-from helixflow.lib import crypto, ids
+from helixflow.lib import ids
+from tests import factories
 from webhooks.models import Attempt, Delivery, Endpoint, Event, EventType
 
-URL = "https://hooks.example.com/in/helixflow"
-SECRET = "whsec_c2VjcmV0IG9mIHRoaXMgdGVzdCwgMzIgYnl0ZXMuLg=="
 
-
-def endpoint(organization: Organization, **fields: Any) -> Endpoint:
-    defaults = {"url": URL, "events": [EventType.COMPLETION_CREATED], "sealed_secret": crypto.encrypt(SECRET)}
-    return Endpoint.objects.create(organization=organization, **defaults | fields)
-
-
-def event(organization: Organization, *, at: datetime | None = None, **fields: Any) -> Event:
-    with time_machine.travel(at or timezone.now(), tick=False):
-        defaults = {"type": EventType.COMPLETION_CREATED, "data": {"id": "chatcmpl-1"}}
-        return Event.objects.create(organization=organization, **defaults | fields)
+def event(organization: Organization, *, at: datetime, **fields: Any) -> Event:
+    with time_machine.travel(at, tick=False):
+        return Event.objects.create(
+            organization=organization, type=EventType.COMPLETION_CREATED, data={"id": "chatcmpl-1"}, **fields
+        )
 
 
 def delivery(to: Endpoint, *, of: Event | None = None, at: datetime | None = None, **fields: Any) -> Delivery:
-    told = of or event(to.organization, at=at)
+    """As old as its event."""
+    told = of or event(to.organization, at=at or timezone.now())
     with time_machine.travel(told.created_at, tick=False):
         return Delivery.objects.create(organization=to.organization, event=told, endpoint=to, **fields)
 
 
 def attempt(of: Delivery, *, at: datetime | None = None, **fields: Any) -> Attempt:
     with time_machine.travel(at or of.created_at, tick=False):
-        defaults = {
-            "url": of.endpoint.url,
-            "started_at": timezone.now(),
-            "duration_ms": 12.5,
-            "succeeded": True,
-            "status": 200,
-        }
-        return Attempt.objects.create(delivery=of, endpoint=of.endpoint, **defaults | fields)
+        return factories.attempt(of, **{"started_at": timezone.now()} | fields)
 
 
 def days_ago(days: float) -> datetime:

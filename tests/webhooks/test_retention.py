@@ -7,7 +7,8 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from tests.webhooks.rows import attempt, days_ago, delivery, endpoint, event, lease
+from tests.factories import endpoint
+from tests.webhooks.rows import attempt, days_ago, delivery, event, lease
 from webhooks import retention
 from webhooks.models import Attempt, Delivery, DeliveryState, Endpoint, Event
 
