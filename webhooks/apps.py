@@ -3,3 +3,9 @@ from django.apps import AppConfig
 
 class WebhooksConfig(AppConfig):
     name = "webhooks"
+
+    def ready(self) -> None:
+        from accounts import api_keys  # models can't be imported before the apps are there
+        from webhooks import key_filters
+
+        api_keys.on_rotation.append(key_filters.hand_over)

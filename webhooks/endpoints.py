@@ -165,14 +165,6 @@ def delete(*, endpoint: Endpoint, user: User) -> None:
     )
 
 
-def take_over_key(key: ApiKey, successor: ApiKey) -> None:
-    """Who asked for the events of a key gets those of its successor too. For ``accounts.api_keys.on_rotation``."""
-    rows = Endpoint.objects.filter(organization_id=key.organization_id, deleted_at=None, api_key_ids__contains=[key.id])
-    for endpoint in rows.select_for_update(no_key=True).order_by("id"):
-        endpoint.api_key_ids = [*(endpoint.api_key_ids or []), successor.id]
-        endpoint.save(update_fields=["api_key_ids"])
-
-
 def clean(organization: Organization, **fields: Any) -> dict[str, Any]:
     """The given fields as the row holds them. Asks the name server. Raises InvalidRequest with every bad field."""
     cleaned: dict[str, Any] = {}
