@@ -26,6 +26,7 @@ UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3
 ROUNDED_UP_S = 59
 ALONE = {"year": ("last year", "next year"), "month": ("last month", "next month"), "day": ("yesterday", "tomorrow")}
 SNIPPETS = (("curl", "curl"), ("python", "Python"), ("javascript", "JavaScript"), ("go", "Go"))
+NOT_KEPT = {("webhook", "curl")}  # it is called, and calls nobody
 
 
 @register.simple_tag
@@ -66,9 +67,15 @@ def code(content: str, id: str, language: str, title: str = "") -> SafeString:  
     return SafeString(render_to_string("components/_code.html", {"id": id, "title": title, "code": coloured}))
 
 
+@register.filter
+def coloured(text: str, language: str) -> SafeString:
+    """For code that is not the template's own: ``{{ body|coloured:"json" }}``, as ``code`` does it. Escapes."""
+    return highlight(text, language)
+
+
 @register.simple_tag(takes_context=True)
 def code_tabs(context: Context, id: str, name: str, *, first: str = "curl", **values: Any) -> SafeString:  # noqa: A002  # HTML's names
-    """The snippet ``name`` of templates/snippets in curl, Python, JavaScript and Go.
+    """The snippet ``name`` of templates/snippets in curl, Python, JavaScript and Go; not all are kept in curl.
 
     ``api_key`` puts a key in; without it the snippets read HELIXFLOW_API_KEY. ``model`` names the model;
     ``first`` is the language shown to those who have not chosen one.
@@ -80,6 +87,8 @@ def code_tabs(context: Context, id: str, name: str, *, first: str = "curl", **va
     }
     snippets = []
     for slug, label in SNIPPETS:
+        if (name, slug) in NOT_KEPT:
+            continue
         text = render_to_string(f"snippets/{name}.{slug}.txt", known | values).strip("\n")
         snippets.append({"slug": slug, "label": label, "code": highlight(text, "shell" if slug == "curl" else slug)})
     return SafeString(render_to_string("components/_code_tabs.html", {"id": id, "snippets": snippets, "first": first}))

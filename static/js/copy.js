@@ -47,6 +47,6 @@ document.addEventListener("click", async (event) => {
   announce("Copied to the clipboard.");
   setTimeout(() => {
     delete button.dataset.done;
-    if (label) label.textContent = "Copy";
+    if (label) label.textContent = label.dataset.label;
   }, DONE_MS);
 });
