@@ -167,7 +167,7 @@ def claim(endpoint: Endpoint) -> tuple[uuid.UUID, list[Claimed]]:
         while cursor.nextset():
             pass  # to the last statement's rows
         rows = cursor.fetchall()
-    claimed = [Claimed(*row[:-1], json.loads(row[-1])) for row in rows]
+    claimed = [Claimed(*columns, data=json.loads(data)) for *columns, data in rows]  # type: ignore[misc]  # in order
     return lease, sorted(claimed, key=lambda each: each.id)
 
 

@@ -354,7 +354,8 @@ def test_the_sweeper_forgets_secrets_whose_rotation_is_over(endpoint: Endpoint, 
     assert Endpoint.objects.get().sealed_previous_secret == "sealed"
     with time_machine.travel(timezone.now() + 2 * HOUR):
         queue.sweep()
-    assert (Endpoint.objects.get().sealed_previous_secret, Endpoint.objects.get().rotation_ends_at) == ("", None)
+    endpoint = Endpoint.objects.get()
+    assert (endpoint.sealed_previous_secret, endpoint.rotation_ends_at) == ("", None)
 
 
 def in_threads(work: Callable[[], None], count: int) -> None:
