@@ -30,6 +30,7 @@ urlpatterns = [
     path("", include("accounts.organization_views")),
     path("", include("billing.views")),
     path("v1/", include("accounts.api.urls")),
+    path("v1/", include("webhooks.api.urls")),
     path("v1/", include("billing.api.urls")),
     path("v1/", include("inference.api")),
     re_path(r"^v1(?:/|$)", views.unknown_endpoint),
