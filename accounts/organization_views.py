@@ -12,7 +12,7 @@ from accounts.models import Membership
 from accounts.organization_forms import OrganizationForm
 from helixflow.lib import errors
 
-PAGES = {"api-keys", "organization", "plan"}  # that offer the choice
+PAGES = {"api-keys", "organization", "plan", "webhooks"}  # that offer the choice
 
 
 @login_required

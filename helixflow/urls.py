@@ -29,6 +29,8 @@ urlpatterns = [
     path("", include("accounts.api_key_views")),
     path("", include("accounts.organization_views")),
     path("", include("billing.views")),
+    path("", include("webhooks.delivery_views")),  # before /dashboard/webhooks/<id>
+    path("", include("webhooks.endpoint_views")),
     path("v1/", include("accounts.api.urls")),
     path("v1/", include("webhooks.api.urls")),
     path("v1/", include("billing.api.urls")),

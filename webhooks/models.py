@@ -1,6 +1,6 @@
 """What an organization is told about (events), where (endpoints), and how that went (deliveries, attempts)."""
 
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -48,10 +48,16 @@ class DisabledReason(models.TextChoices):
     FAILING = "failing", "every attempt failed for days"
 
 
+BY_PLATFORM: Final = frozenset({DisabledReason.GONE, DisabledReason.FAILING})
+
+
 class EndpointQuerySet(models.QuerySet["Endpoint"]):
     def of(self, organization: Organization) -> Self:
         """Those that are not deleted."""
         return self.filter(organization=organization, deleted_at=None)
+
+    def disabled_by_platform(self) -> Self:
+        return self.filter(disabled_reason__in=BY_PLATFORM)
 
 
 class Endpoint(models.Model):
@@ -97,6 +103,11 @@ class Endpoint(models.Model):
     @property
     def is_enabled(self) -> bool:
         return self.disabled_at is None
+
+    @property
+    def is_disabled_by_platform(self) -> bool:
+        """And by nobody's hand: somebody should look."""
+        return self.disabled_reason in BY_PLATFORM
 
     @property
     def secret(self) -> str:

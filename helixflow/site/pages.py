@@ -22,6 +22,7 @@ from helixflow.server import health
 from helixflow.site import error_guide
 from inference import catalogue, health_shared, model_status
 from inference.models import Deployment, Model
+from webhooks.models import Endpoint
 
 RECENT_KEYS = 5
 SERVICES = (
@@ -85,6 +86,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "tokens": used.tokens.prompt + used.tokens.completion,
         "renewed_at": datetime.fromtimestamp(months.bounds(used.month)[1], UTC),
         "currency": settings.CURRENCY,
+        "disabled_webhooks": Endpoint.objects.of(membership.organization).disabled_by_platform(),
         "recent_keys": keys.order_by("-id")[:RECENT_KEYS],
         "has_key": keys.exists(),
         # The ledger knows of a first call a little earlier than the key does.

@@ -6,6 +6,7 @@ import pytest
 
 from accounts import api_keys
 from accounts.models import ApiKey
+from helixflow.lib import errors
 from tests import factories
 from webhooks.models import Delivery, Endpoint
 
@@ -37,3 +38,14 @@ def nudged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[uuid.UUID, int]]:
 
     monkeypatch.setattr("webhooks.queue.nudge", nudge)
     return told
+
+
+@pytest.fixture
+def names_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every address is safe but those that say ``inside``: which are is tested with helixflow.lib.http."""
+
+    def check_url(url: str) -> None:
+        if "inside" in url:
+            raise errors.InvalidRequest("This address is not public.", param="url")
+
+    monkeypatch.setattr("helixflow.lib.http.check_url", check_url)
