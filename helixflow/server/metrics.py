@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus, as plain ASGI: the counts of all processes together, and the usage streams in Redis.
+"""`/metrics` for Prometheus, as plain ASGI: the counts of all processes, and what waits in Redis and PostgreSQL.
 
 With HELIXFLOW_METRICS_TOKEN whoever has it is answered; without, only this machine, and no proxy on it. docs/metrics.md
 lists the metrics.
@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from accounts import auth
 from billing.admission import redis_keys
 from helixflow.lib import errors, ids, metrics, redis
+from helixflow.server import metrics_webhooks
 from helixflow.server.cycle import render
 from inference import catalogue
 
@@ -31,7 +32,7 @@ from inference import catalogue
 FORWARDED: Final = (b"forwarded", b"via", b"x-forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-")
 BOUNDS: Final = [*(str(bound / 1000) for bound in metrics.BUCKETS_MS), "+Inf"]
 
-_thread = ThreadPoolExecutor(1, "metrics")  # files and Redis are waited for, never on the event loop
+_thread = ThreadPoolExecutor(1, "metrics")  # files and servers are waited for, never on the event loop
 
 
 def label_models() -> None:
@@ -111,7 +112,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def exposition(accept: str) -> tuple[bytes, str]:
-    """What a scrape gets, and its content type. Waits for files and Redis."""
+    """What a scrape gets, and its content type. Waits for files, Redis and PostgreSQL."""
     encoder, content_type = choose_encoder(accept)
     return encoder(_Everything()), content_type
 
@@ -127,6 +128,7 @@ class _Everything(Collector):
         yield from _upstreams(counts)
         yield from _gauges(counts.gauges)
         yield from _streams()
+        yield from metrics_webhooks.collect()
 
 
 def _counters(counts: metrics.Counts) -> Iterator[Metric]:
