@@ -221,6 +221,11 @@ class UsageRecord(models.Model):
         return ids.time_of(self.id)
 
     @property
+    def has_failed(self) -> bool:
+        """As ``FAILED`` has it."""
+        return self.error_code != "" or self.status >= 400
+
+    @property
     def prompt_tokens(self) -> int:
         return self.input_tokens + self.cached_input_tokens + self.cache_write_tokens + self.input_audio_tokens
 

@@ -20,7 +20,7 @@ from django.db.models import Sum
 
 from billing import events, months
 from billing.admission import quota
-from billing.metering import rollups, thresholds
+from billing.metering import announcing, rollups
 from billing.models import Refusal, Settler, UsageMonth, UsageRecord, UsageSource
 from billing.prices import PriceBook
 from helixflow.lib import ids, redis
@@ -68,15 +68,15 @@ def write(entries: Iterable[Entry], *, book: PriceBook) -> None:
         with connection.cursor() as cursor:
             cursor.execute(BOUNDS)
         rollups.lock(organizations)
-        rollup = _write_records(in_time, late)
+        rollup, ended = _write_records(in_time, late)
         costs = rollup.apply()
         totals = _totals(rollup)
-        grown = _grown(rollup, totals)
-        if grown:
-            thresholds.usage_grew(grown)
         written = _insert(Refusal, [row for _, row in refusals])
-        if written:
-            thresholds.refused([event for event, _ in refusals if event.id in written])
+        announcing.announce(
+            ended=ended,
+            grown=_grown(rollup, totals),
+            refusals=[event for event, _ in refusals if event.id in written],
+        )
     _tell_spent(rollup, costs, totals)
 
 
@@ -169,8 +169,10 @@ def _refusal(event: events.Refused) -> Refusal:
     )
 
 
-def _write_records(in_time: Sequence[UsageRecord], late: Sequence[UsageRecord]) -> rollups.Rollup:
-    """What changed.
+def _write_records(
+    in_time: Sequence[UsageRecord], late: Sequence[UsageRecord]
+) -> tuple[rollups.Rollup, list[UsageRecord]]:
+    """What changed, and the records that say something new of how a request ended: well, or not.
 
     Of two events with one id the first counts, unless it is the reaper's and a late one knows better.
     """
@@ -179,22 +181,27 @@ def _write_records(in_time: Sequence[UsageRecord], late: Sequence[UsageRecord]) 
     for row in (*in_time, *late):
         rows.setdefault(row.id, row)
     inserted = _insert(UsageRecord, rows.values())
-    for id_ in inserted:
-        rollup.add(rows[id_])
+    ended = {id_: row for id_, row in rows.items() if id_ in inserted}
+    for row in ended.values():
+        rollup.add(row)
     better = {row.id: row for row in late if row.settled_by != Settler.REAPER}
-    better = {id_: row for id_, row in better.items() if not (id_ in inserted and rows[id_] is row)}
-    if better:
-        _replace(better, rollup)
-    return rollup
+    better = {id_: row for id_, row in better.items() if ended.get(id_) is not row}
+    for reaped, row in _replace(better):
+        rollup.add(reaped, -1)
+        rollup.add(row)
+        if row.id in ended or row.has_failed != reaped.has_failed:
+            ended[row.id] = row
+    return rollup, list(ended.values())
 
 
-def _replace(better: dict[uuid.UUID, UsageRecord], rollup: rollups.Rollup) -> None:
+def _replace(better: dict[uuid.UUID, UsageRecord]) -> list[tuple[UsageRecord, UsageRecord]]:
+    """The reaper's records that gave way, each with what is there now."""
+    if not better:
+        return []
     reaped = list(UsageRecord.objects.filter(id__in=better, settled_by=Settler.REAPER))
     UsageRecord.objects.filter(id__in=[row.id for row in reaped]).delete()
     _insert(UsageRecord, [better[row.id] for row in reaped])
-    for row in reaped:
-        rollup.add(row, -1)
-        rollup.add(better[row.id])
+    return [(row, better[row.id]) for row in reaped]
 
 
 def _insert(model: type[models.Model], rows: Collection[models.Model]) -> set[uuid.UUID]:

@@ -1,22 +1,16 @@
-"""Events that a growing ledger raises: a month's quota runs low, a key meets a rate limit.
-
-Called by the meter inside the transaction of a batch, so an event is there if and only if its records are.
-"""
+"""What a growing ledger has to tell beside completions: a month's quota runs low, a key meets a rate limit."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import Final
 from uuid import UUID
-
-from django.db import transaction
 
 from accounts.models import Organization
 from billing import events, plans
 from helixflow.lib import clock, ids
 from webhooks.models import EventType
-from webhooks.services import Happening, publish_all
+from webhooks.services import Happening
 
 PERCENTS: Final = (80, 95)
 RATE_LIMITS: Final = frozenset({"minute", "key_minute", "parallel"})  # the others are quotas and budgets
@@ -27,26 +21,31 @@ MOST_TOLD: Final = 100_000
 _told: set[str] = set()
 
 
-def usage_grew(changes: Mapping[tuple[UUID, date], tuple[int, int]]) -> None:
+def low(changes: Mapping[tuple[UUID, date], tuple[int, int]]) -> list[Happening]:
     """(organization, month) → units of its quota used before and after the batch.
 
-    ``quota.low`` once each at 80% and 95% of the quota in force, also where a smaller plan made it low. One query a
-    batch, and a second for those who are told.
+    ``quota.low`` once each at 80% and 95% of the quota in force, also where a smaller plan made it low: what
+    ``remember`` was not told of yet. One query a batch.
     """
     grown = {key: after for key, (before, after) in changes.items() if after > before}
     if not grown:
-        return
+        return []
     limits = _monthly_limits({organization_id for organization_id, _ in grown})
-    low = [
+    return [
         happening
         for (organization_id, month), used in grown.items()
         for happening in _reached(organization_id, month, used, limits.get(organization_id, 0))
     ]
-    publish_all(low)
-    transaction.on_commit(partial(_remember, [happening.dedupe_key or "" for happening in low]))
 
 
-def refused(refusals: Iterable[events.Refused]) -> None:
+def remember(happenings: Iterable[Happening]) -> None:
+    """Once they are committed."""
+    if len(_told) > MOST_TOLD:
+        _told.clear()
+    _told.update(happening.dedupe_key for happening in happenings if happening.dedupe_key)
+
+
+def exceeded(refusals: Iterable[events.Refused]) -> list[Happening]:
     """``rate_limit.exceeded``, at most once for a key and minute: with what is known of it by then.
 
     ``refusals`` are those that are written for the first time.
@@ -55,7 +54,7 @@ def refused(refusals: Iterable[events.Refused]) -> None:
     for refusal in refusals:
         if refusal.reason in RATE_LIMITS:
             by_minute[refusal.api_key_id, refusal.minute].append(refusal)
-    publish_all(map(_exceeded, by_minute.values()))
+    return list(map(_exceeded, by_minute.values()))
 
 
 def _monthly_limits(organization_ids: set[UUID]) -> dict[UUID, int]:
@@ -92,15 +91,11 @@ def _exceeded(refusals: list[events.Refused]) -> Happening:
         "count": sum(refusal.count for refusal in refusals),
     }
     dedupe_key = f"{EventType.RATE_LIMIT_EXCEEDED}:{worst.api_key_id.hex}:{worst.minute}"
-    return Happening(worst.organization_id, EventType.RATE_LIMIT_EXCEEDED, data, dedupe_key)
+    return Happening(
+        worst.organization_id, EventType.RATE_LIMIT_EXCEEDED, data, dedupe_key, api_key_id=worst.api_key_id
+    )
 
 
 def _end(month: date) -> datetime:
     following = (month.replace(day=28) + timedelta(days=4)).replace(day=1)
     return datetime(following.year, following.month, 1, tzinfo=UTC)
-
-
-def _remember(dedupe_keys: list[str]) -> None:
-    if len(_told) > MOST_TOLD:
-        _told.clear()
-    _told.update(dedupe_keys)

@@ -13,7 +13,7 @@ from django.db import connection
 
 from billing import events
 from billing.admission import quota
-from billing.metering import ledger, rollups, thresholds
+from billing.metering import announcing, ledger, rollups
 from billing.models import Refusal, UsageHour, UsageMonth, UsageRecord
 from billing.prices import Cost, PriceBook
 from helixflow.lib import redis
@@ -35,10 +35,9 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def raised(monkeypatch):
-    """What the thresholds and Redis are told."""
-    told: dict[str, list[Any]] = {"grew": [], "refused": [], "spent": []}
-    monkeypatch.setattr(thresholds, "usage_grew", told["grew"].append)
-    monkeypatch.setattr(thresholds, "refused", lambda given: told["refused"].append(list(given)))
+    """What is announced, and what Redis is told."""
+    told: dict[str, list[Any]] = {"announced": [], "spent": []}
+    monkeypatch.setattr(announcing, "announce", lambda **given: told["announced"].append(given))
     monkeypatch.setattr(quota, "tell_spent", lambda **given: told["spent"].append(given))
     return told
 
@@ -190,19 +189,21 @@ def test_impossible_values_are_refused(fields):
     assert not UsageRecord.objects.exists()
 
 
-def test_thresholds_hear_of_units_before_and_after(raised):
+def test_units_before_and_after_are_announced(raised):
     write(usage(), usage(api_key_id=uuid.UUID(int=3)), usage(units=0))
     write(usage(), usage(organization_id=uuid.UUID(int=5), month=202612))
     place = uuid.UUID(int=1), date(2026, 11, 1)
-    assert raised["grew"] == [{place: (0, 2)}, {place: (2, 3), (uuid.UUID(int=5), date(2026, 12, 1)): (0, 1)}]
+    grown = [each["grown"] for each in raised["announced"]]
+    assert grown == [{place: (0, 2)}, {place: (2, 3), (uuid.UUID(int=5), date(2026, 12, 1)): (0, 1)}]
 
 
-def test_thresholds_hear_of_nothing_when_nothing_is_new(raised):
-    event, refusal = usage(), refused()
+def test_what_is_not_new_is_not_announced(raised):
+    event, other, refusal = usage(), usage(units=0), refused()
     write(event, refusal)
-    write(event, refusal, usage(units=0))
-    assert len(raised["grew"]) == 1
-    assert raised["refused"] == [[refusal]]
+    write(event, refusal, other)
+    first, second = raised["announced"]
+    assert ([each.id for each in first["ended"]], first["refusals"]) == ([event.id], [refusal])
+    assert ([each.id for each in second["ended"]], second["refusals"], second["grown"]) == ([other.id], [], {})
 
 
 def test_redis_is_told_what_was_spent_in_all_and_by_key(raised):

@@ -10,7 +10,7 @@ from django.db import OperationalError, ProgrammingError, connection, transactio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from billing import events
-from billing.metering import ledger, meter, partitions, thresholds
+from billing.metering import announcing, ledger, meter, partitions
 from billing.metering.meter import Meter
 from billing.metering.usage_streams import GROUP, UsageStreams
 from billing.models import Refusal, UsageMonth, UsageRecord, UsageReject
@@ -62,12 +62,12 @@ def test_a_meter_that_is_killed_loses_and_repeats_nothing(monkeypatch, moment):
     given = many(30)
     send(*given)
 
-    def die(*_):
+    def die(*_, **__):
         raise Killed
 
     with monkeypatch.context() as patch:
         if moment == "before the commit":
-            patch.setattr(thresholds, "usage_grew", die)
+            patch.setattr(announcing, "announce", die)
         else:
             patch.setattr(UsageStreams, "forget", die)
         with pytest.raises(Killed):
@@ -157,7 +157,7 @@ def test_what_the_ledger_cannot_take_is_found_by_halving(monkeypatch):
 
 def test_what_was_set_aside_can_be_retried_once_it_is_mended(monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(thresholds, "usage_grew", lambda _: 1 / 0)
+        patch.setattr(announcing, "announce", lambda **_: 1 / 0)
         send(*many(6))
         send_raw(POISON["no JSON"])
         Meter().drain()

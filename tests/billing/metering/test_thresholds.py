@@ -7,10 +7,11 @@ import pytest
 from django.db import transaction
 
 from billing.events import Refused
-from billing.metering import thresholds
+from billing.metering import announcing, thresholds
 from billing.models import Plan, Subscription
 from helixflow.lib import ids
-from webhooks.models import Event
+from webhooks.models import Event, EventType
+from webhooks.services import Happening
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +28,15 @@ def plan(organization) -> Plan:
 
 
 def grew(organization, before, after, month=NOVEMBER):
-    thresholds.usage_grew({(organization.id, month): (before, after)})
+    announce(grown={(organization.id, month): (before, after)})
+
+
+def refused(*refusals):
+    announce(refusals=refusals)
+
+
+def announce(**given):
+    announcing.announce(**{"ended": [], "grown": {}, "refusals": []} | given)
 
 
 def told() -> list[int]:
@@ -101,7 +110,7 @@ class TestQuota:
         with django_assert_num_queries(0):
             grew(organization, 900, 900)
             grew(organization, 900, 899)
-            thresholds.usage_grew({})
+            announce()
         assert told() == []
 
     def test_without_a_subscription_the_quota_is_starter_s(self, organization):
@@ -109,7 +118,7 @@ class TestQuota:
         assert Event.objects.get().data["limit"] == 10_000
 
     def test_an_organization_that_is_gone_or_may_use_nothing_is_not_told(self, organization, plan):
-        thresholds.usage_grew({(ids.uuid7(), NOVEMBER): (0, 10**6)})
+        announce(grown={(ids.uuid7(), NOVEMBER): (0, 10**6)})
         Plan.objects.update(requests_per_month=0)
         grew(organization, 0, 1)
         assert told() == []
@@ -119,9 +128,9 @@ class TestQuota:
     ):
         other = outsider.memberships.get().organization
         with django_assert_num_queries(1):
-            thresholds.usage_grew({(organization.id, NOVEMBER): (0, 799), (other.id, NOVEMBER): (0, 799)})
-        with django_assert_num_queries(2):
-            thresholds.usage_grew({(organization.id, NOVEMBER): (799, 990), (other.id, NOVEMBER): (0, 8_000)})
+            announce(grown={(organization.id, NOVEMBER): (0, 799), (other.id, NOVEMBER): (0, 799)})
+        with django_assert_num_queries(3):  # the quotas, who subscribes, the events
+            announce(grown={(organization.id, NOVEMBER): (799, 990), (other.id, NOVEMBER): (0, 8_000)})
         assert told() == [80, 80, 95]
 
     @pytest.mark.django_db(transaction=True)
@@ -144,7 +153,7 @@ class TestQuota:
         monkeypatch.setattr(thresholds, "_told", set())
         monkeypatch.setattr(thresholds, "MOST_TOLD", 10)
         for number in range(100):
-            thresholds._remember([str(number)])
+            thresholds.remember([Happening(uuid.UUID(int=1), EventType.QUOTA_LOW, {}, str(number))])
         assert "99" in thresholds._told
         assert len(thresholds._told) <= 11
 
@@ -152,9 +161,9 @@ class TestQuota:
 class TestRateLimits:
     def test_a_key_is_told_of_once_a_minute(self, organization):
         key, other = uuid.uuid4(), uuid.uuid4()
-        thresholds.refused([refusal(organization, key), refusal(organization, key), refusal(organization, other)])
-        thresholds.refused([refusal(organization, key)])
-        thresholds.refused([refusal(organization, key, minute=MINUTE + 1)])
+        refused(refusal(organization, key), refusal(organization, key), refusal(organization, other))
+        refused(refusal(organization, key))
+        refused(refusal(organization, key, minute=MINUTE + 1))
         events = Event.objects.filter(type="rate_limit.exceeded")
         assert sorted((event.data["api_key_id"], event.data["minute"]) for event in events) == sorted(
             [
@@ -166,11 +175,9 @@ class TestRateLimits:
 
     def test_the_event_says_which_limit_and_how_often(self, organization):
         key = uuid.uuid4()
-        thresholds.refused(
-            [
-                refusal(organization, key, count=2, limit=5, reason="parallel"),
-                refusal(organization, key, count=40, limit=100),
-            ]
+        refused(
+            refusal(organization, key, count=2, limit=5, reason="parallel"),
+            refusal(organization, key, count=40, limit=100),
         )
         assert Event.objects.get().data == {
             "organization_id": organization.public_id,
@@ -183,11 +190,11 @@ class TestRateLimits:
 
     @pytest.mark.parametrize("reason", ["minute", "key_minute", "parallel"])
     def test_rate_limits_are_told(self, organization, reason):
-        thresholds.refused([refusal(organization, uuid.uuid4(), reason=reason)])
+        refused(refusal(organization, uuid.uuid4(), reason=reason))
         assert Event.objects.get().data["reason"] == reason
 
     @pytest.mark.parametrize("reason", ["month", "key_month", "budget", "key_budget", "disabled"])
     def test_quotas_and_budgets_are_not(self, organization, reason, django_assert_num_queries):
         with django_assert_num_queries(0):
-            thresholds.refused([refusal(organization, uuid.uuid4(), reason=reason)])
+            refused(refusal(organization, uuid.uuid4(), reason=reason))
         assert not Event.objects.exists()
