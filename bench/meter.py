@@ -2,7 +2,8 @@
 sharing what cores there are, as on a small installation. PostgreSQL syncs every commit.
 
 Fills the streams first, then starts the meters, so it measures how a backlog is worked off. At the end every event
-must be one record and counted once in the sums: a fast wrong answer is not a result.
+must be one record and counted once in the sums: a fast wrong answer is not a result. With `--subscribed` each of the
+organizations has a webhook endpoint for all events, and each record must be told once. Nothing is delivered.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import ROOT, BenchError, Processes, manage
+from helixflow.lib import ids
 from helixflow.stack import embedded
 
 MODELS = ("gpt-3.5-turbo", "gpt-4", "text-large")
@@ -29,11 +31,18 @@ CODES = ("timeout", "service_unavailable", "invalid_request")
 GIVE_UP_S = 300
 
 
+@dataclass(frozen=True)
+class Account:
+    id: uuid.UUID
+    keys: list[uuid.UUID]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.meter", description=__doc__, allow_abbrev=False)
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--organizations", type=int, default=200, help="each with 3 API keys (default 200)")
     parser.add_argument("--meters", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--subscribed", action="store_true", help="all organizations have a webhook endpoint")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="helixflow-bench-"))
     try:
@@ -65,16 +74,20 @@ def run(processes: Processes, folder: Path, options: argparse.Namespace) -> None
 
     django.setup()  # settings are read from the environment made above, so no model can be imported before
     price_models()
+    organizations = [Account(ids.uuid7(), [ids.uuid7() for _ in range(3)]) for _ in range(options.organizations)]
+    if options.subscribed:
+        subscribe(organizations)
     print(
         f"Filling the streams with {options.events:,} events of {options.organizations:,} organizations …", flush=True
     )
-    fill(options)
+    fill(options.events, organizations)
     command = [sys.executable, str(ROOT / "manage.py"), "meter"]
     meters = [processes.start(command).pid for _ in range(options.meters)]
     groups = {"meters": meters, "PostgreSQL and Valkey": servers}
     found = drain(options.events, groups)
-    verify(options.events)
-    print(f"{options.meters} meter(s): {found.events / found.seconds:,.0f} events/s")
+    verify(options.events, subscribed=options.subscribed)
+    whose = ", all subscribed" if options.subscribed else ""
+    print(f"{options.meters} meter(s){whose}: {found.events / found.seconds:,.0f} events/s")
     for name, seconds in found.cpu_s.items():
         print(f"  {name:<24} {seconds / found.events * 1e6:>5.0f} µs of CPU an event")
     print(f"  load of the machine      {os.getloadavg()[0]:>5.1f} on {os.cpu_count()} cores")
@@ -97,28 +110,36 @@ def price_models() -> None:
     Price.objects.bulk_create(Price(model=name, **prices) for name in MODELS)
 
 
-def fill(options: argparse.Namespace) -> None:
+def subscribe(accounts: list[Account]) -> None:
+    from accounts.models import Organization
+    from webhooks.models import Endpoint, EventType
+
+    rows = Organization.objects.bulk_create(Organization(id=account.id, name="Bench") for account in accounts)
+    Endpoint.objects.bulk_create(
+        Endpoint(organization=row, url="https://receiver.example.com", events=EventType.values) for row in rows
+    )
+
+
+def fill(total: int, accounts: list[Account]) -> None:
     from billing import events
     from billing.admission import redis_keys
     from helixflow.lib import redis
 
     pipeline = redis.connect(timeout_s=30).pipeline(transaction=False)
-    for number, event in enumerate(made_up(options), 1):
+    for number, event in enumerate(made_up(total, accounts), 1):
         stream = redis_keys.usage_stream(redis.shard_tag(event.organization_id))
         pipeline.xadd(stream, {"o": event.organization_id.hex, "e": events.encode(event)})
-        if number % 1_000 == 0 or number == options.events:
+        if number % 1_000 == 0 or number == total:
             pipeline.execute()
 
 
-def made_up(options: argparse.Namespace) -> Iterator[Any]:
+def made_up(total: int, accounts: list[Account]) -> Iterator[Any]:
     """Like those of a busy hour: one in twenty failed, some with two attempts, most streamed."""
     from billing import events
-    from helixflow.lib import ids
 
     dice = random.Random(1)
-    organizations = [(ids.uuid7(), [ids.uuid7() for _ in range(3)]) for _ in range(options.organizations)]
-    for _ in range(options.events):
-        organization_id, keys = dice.choice(organizations)
+    for _ in range(total):
+        account = dice.choice(accounts)
         failed = dice.random() < 0.05
         deployment = dice.choice(DEPLOYMENTS)
         attempts = [events.Attempt(deployment, "timeout" if failed else "ok", dice.lognormvariate(6, 1))]
@@ -126,8 +147,8 @@ def made_up(options: argparse.Namespace) -> Iterator[Any]:
             attempts.insert(0, events.Attempt("north", "status 503", dice.lognormvariate(3, 1)))
         yield events.Usage(
             id=ids.uuid7(),
-            organization_id=organization_id,
-            api_key_id=dice.choice(keys),
+            organization_id=account.id,
+            api_key_id=dice.choice(account.keys),
             user_id=uuid.UUID(int=dice.getrandbits(128)),
             month=int(f"{datetime.now(UTC):%Y%m}"),
             units=int(not failed),
@@ -180,10 +201,11 @@ def backlog() -> int:
     return sum(client.xlen(redis_keys.usage_stream(tag)) for tag in redis.SHARD_TAGS)
 
 
-def verify(total: int) -> None:
+def verify(total: int, *, subscribed: bool) -> None:
     from django.db.models import Sum
 
     from billing.models import UsageHour, UsageMonth, UsageRecord
+    from webhooks.models import Delivery, Event
 
     found = {
         "records": UsageRecord.objects.count(),
@@ -192,6 +214,12 @@ def verify(total: int) -> None:
     }
     if set(found.values()) != {total}:
         raise BenchError(f"{total:,} events became {found}")
+    completions = Event.objects.filter(type__startswith="completion.")
+    told = completions.values("data__request_id").distinct().count()
+    found = {"told": told, "events": completions.count(), "deliveries": Delivery.objects.count()}
+    expected = total if subscribed else 0
+    if found != {"told": expected, "events": expected, "deliveries": Event.objects.count()}:
+        raise BenchError(f"{total:,} records were told as {found}")
 
 
 def cpu_seconds(groups: dict[str, list[int]]) -> dict[str, float]:
