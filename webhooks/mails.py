@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from accounts.models import Membership, Role
 from helixflow.lib import mail, redis, tasks
-from webhooks import delivery_words, queue
+from webhooks import delivery_words
 from webhooks.models import Attempt, Delivery, DeliveryState, DisabledReason, Endpoint
 
 logger = logging.getLogger(__name__)
@@ -67,8 +67,7 @@ def send_disabled(endpoint_id: uuid.UUID) -> bool:
 
 
 def _untold() -> QuerySet[Endpoint]:
-    reasons = queue.disabled_by_platform()
-    return Endpoint.objects.filter(disabled_reason__in=reasons, owner_told_at=None, deleted_at=None)
+    return Endpoint.objects.disabled_by_platform().filter(owner_told_at=None, deleted_at=None)
 
 
 def _managers(endpoint: Endpoint) -> list[str]:

@@ -21,7 +21,8 @@ from helixflow.lib import ids
 from webhooks.models import Attempt, Delivery, Endpoint, Event
 
 BATCH: Final = 1000  # rows of each table in one transaction
-BUDGET_S: Final = 600  # for a run: below the hour after which the next one starts
+BUDGET_S: Final = 60  # for a run: below the broker's visibility timeout, after which it would run again beside itself
+RUNS: Final = 50  # in a row: they end before the next hour's begin
 SETTLED: Final = timedelta(hours=1)  # after which nothing that knew an endpoint before it was deleted can name it
 KEYS_KEPT: Final = timedelta(days=32)  # a key says what was told already, and quota.low's does for a whole month
 FIRST: Final = uuid.UUID(int=0)

@@ -43,10 +43,12 @@ def tell_owners(endpoint_id: str) -> None:
 
 
 @shared_task
-def drop_old() -> None:
-    """Every hour: what is older than the retention."""
+def drop_old(run: int = 1) -> None:
+    """Every hour: what is older than the retention. What is too much for one run the next ones do at once."""
     dropped = retention.drop_old()
     logger.info("dropped what is old: %s", dropped)
+    if not dropped.complete and run < retention.RUNS:
+        drop_old.delay(run + 1)
 
 
 @worker_shutting_down.connect  # type: ignore[misc,unused-ignore]  # celery's stubs know no decorator

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.factories import endpoint
 from tests.webhooks.rows import attempt, days_ago, delivery, event, lease
-from webhooks import retention
+from webhooks import retention, tasks
 from webhooks.models import Attempt, Delivery, DeliveryState, Endpoint, Event
 
 pytestmark = pytest.mark.django_db
@@ -119,6 +119,21 @@ def test_a_run_out_of_time_ends_and_the_next_one_goes_on(hook, monkeypatch):
     assert Delivery.objects.order_by("id")[0].created_at > days_ago(92.5)  # the oldest went first
     assert retention.drop_old().complete
     assert not Delivery.objects.exists()
+
+
+def test_what_is_too_much_for_one_run_is_done_by_the_next_ones_within_the_hour(monkeypatch, settings):
+    queued: list[int] = []
+    monkeypatch.setattr(tasks.drop_old, "delay", queued.append)
+    monkeypatch.setattr(retention, "drop_old", lambda: retention.Dropped(complete=False))
+    tasks.drop_old()
+    tasks.drop_old(retention.RUNS)
+    assert queued == [2]
+    monkeypatch.setattr(retention, "drop_old", lambda: retention.Dropped(complete=True))
+    tasks.drop_old()
+    assert queued == [2]
+    hourly = settings.CELERY_BEAT_SCHEDULE["drop-old-events"]["schedule"]
+    assert retention.RUNS * retention.BUDGET_S < hourly
+    assert retention.BUDGET_S < settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] - 30
 
 
 def test_a_deleted_endpoint_goes_once_the_log_names_it_no_more(organization):
