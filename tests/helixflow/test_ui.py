@@ -72,6 +72,13 @@ def test_colours_change_nothing_of_a_snippet(path: Path, api_key: str) -> None:
         compile(text, path.name, "exec")
 
 
+def test_a_snippet_has_a_tab_for_each_language_that_it_is_kept_in() -> None:
+    addresses = {"api_base_url": "https://api.example.com/v1", "public_url": "https://api.example.com"}
+    tabs = {name: render(f'{{% code_tabs "x" "{name}" first="go" %}}', **addresses) for name in ("chat", "webhook")}
+    kept = {name: re.findall(r'id="x-(\w+)-tab"', shown) for name, shown in tabs.items()}
+    assert kept == {"chat": ["curl", "python", "javascript", "go"], "webhook": ["python", "javascript", "go"]}
+
+
 @pytest.mark.parametrize("language", [*LANGUAGES, "unknown"])
 def test_colours_escape_everything(language: str) -> None:
     coloured = highlight("</code><script>\"<b>\" '<i>' # <u> // <s>", language)
