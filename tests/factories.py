@@ -73,7 +73,7 @@ def endpoint(organization: Organization, url: str = "https://hooks.example.com/i
 
 
 def delivery(
-    endpoint: Endpoint, *, event_type: EventType = EventType.COMPLETION_CREATED, data: object = None, **fields: object
+    endpoint: Endpoint, *, event_type: str = EventType.COMPLETION_CREATED, data: object = None, **fields: object
 ) -> Delivery:
     """Of an event of its own; pending and due unless ``fields`` say otherwise."""
     known = {"id": ids.new_id(ids.COMPLETION), "model": MODEL}

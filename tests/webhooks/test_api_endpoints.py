@@ -364,6 +364,7 @@ def test_rotation_answers_with_the_new_secret_and_when_it_ends(owner, endpoint):
     data = response.json()["data"]
     stored = Endpoint.objects.get()
     assert data["secret"] == stored.secret != factories.SECRET
+    assert stored.rotation_ends_at is not None
     assert data["rotation"]["ends_at"] == stored.rotation_ends_at.strftime("%Y-%m-%dT%H:%M:%SZ")
     assert factories.SECRET not in json.dumps(data)
 

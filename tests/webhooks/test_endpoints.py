@@ -194,7 +194,7 @@ class TestUpdate:
 
     def test_another_field_is_a_mistake_of_the_caller(self, endpoint, owner):
         with pytest.raises(TypeError, match="sealed_secret"):
-            endpoints.update(endpoint=endpoint, user=owner, sealed_secret="x")
+            endpoints.update(endpoint=endpoint, user=owner, sealed_secret="x")  # type: ignore[call-arg]  # on purpose
 
     def test_an_address_that_stays_is_not_looked_up_again(self, endpoint, owner, monkeypatch):
         def refuse(url: str) -> None:

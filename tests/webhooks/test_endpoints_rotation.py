@@ -22,6 +22,7 @@ def test_the_new_secret_is_beside_the_one_before(endpoint, owner):
     assert secret != factories.SECRET
     assert secret.startswith("whsec_")
     assert rotated.rotation_ends_at == stored.rotation_ends_at
+    assert stored.rotation_ends_at is not None
     assert timedelta(hours=23.9) < stored.rotation_ends_at - timezone.now() <= timedelta(hours=24)
 
 
