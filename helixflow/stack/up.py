@@ -1,4 +1,4 @@
-"""What `manage.py up` runs: the embedded servers, setup, then web, meter, worker and beat. See docs/embedded.md."""
+"""What `manage.py up` runs: the embedded servers, setup, then web, meter, workers and beat. See docs/embedded.md."""
 
 import contextlib
 import errno
@@ -63,8 +63,10 @@ class Stack:
         supervisor.start(_web(needs=stores))
         await supervisor.ready("web")
         supervisor.start(
-            _celery("worker", stores, "--pool=threads", "--concurrency=4", "--without-gossip", "--without-mingle"),
-            _celery("beat", stores),
+            _worker("worker", stores, queue="celery", threads=4),
+            # What it calls may hang: each call holds a thread, and a stop waits for those that are under way.
+            _worker("deliverer", stores, queue="webhooks", threads=32, stop_seconds=settings.WEBHOOK_TIMEOUT_S + 5),
+            _celery("beat", "beat", stores),
         )
         await supervisor.ready(*names)
         self.console.write(self._welcome())
@@ -159,16 +161,23 @@ def _manage(*arguments: str) -> list[str]:
     return [*embedded.dies_with_parent(), sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
 
 
-def _celery(what: str, needs: tuple[str, ...], *options: str) -> Program:
+def _worker(name: str, needs: tuple[str, ...], *, queue: str, threads: int, stop_seconds: float = 10) -> Program:
+    """Workers of one machine need names that differ: Celery addresses them by it."""
+    options = (f"--queues={queue}", f"--hostname={name}@%h", "--pool=threads", f"--concurrency={threads}")
+    return _celery(name, "worker", needs, *options, "--without-gossip", "--without-mingle", stop_seconds=stop_seconds)
+
+
+def _celery(name: str, what: str, needs: tuple[str, ...], *options: str, stop_seconds: float = 10) -> Program:
     """The path to the code is given, since children run in /."""
     return Program(
-        what,
+        name,
         [
             # Its warning about root is for those who accept pickled tasks.
             *(*embedded.dies_with_parent(), sys.executable, "-W", "ignore:You're running the worker", "-m", "celery"),
             *("-q", "--workdir", str(settings.BASE_DIR), "-A", "helixflow", what, "--loglevel=WARNING", *options),
         ],
         needs=needs,
+        stop_seconds=stop_seconds,
     )
 
 

@@ -17,13 +17,18 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lo
 
 CHILDREN = [
     *("postgres ", "valkey-server", "embedded_model"),
-    *("manage.py web", "manage.py meter", "helixflow worker", "helixflow beat"),
+    *("manage.py web", "manage.py meter", "--queues=celery", "--queues=webhooks", "helixflow beat"),
 ]
 RECORDED = """
 from billing.models import UsageRecord
 from helixflow.lib import ids
 records = UsageRecord.objects.filter(id=ids.parse_public_id(ids.REQUEST, "{request_id}"))
 print([(record.status, record.completion_tokens > 0) for record in records])
+"""
+QUEUES = """
+from helixflow.celery import app
+found = app.control.inspect(timeout=2).active_queues() or {}
+print(sorted((name.partition("@")[0], queue["name"]) for name, queues in found.items() for queue in queues))
 """
 ORGANIZATIONS = "from accounts.models import Organization as O; "
 
@@ -77,6 +82,11 @@ def test_a_killed_child_comes_back(up, name):
         lambda: up.answers("/health") and embedded.http_answers("127.0.0.1", model_port, "/health"),
         what="it came back, but not all of it answers where it did",
     )
+
+
+def test_hung_receivers_of_webhooks_keep_no_other_task_waiting(up):
+    queues = "[('deliverer', 'webhooks'), ('worker', 'celery')]"
+    wait_for(lambda: up.manage("shell", "-v0", "-c", QUEUES) == queues, what="a queue without its worker")
 
 
 def test_secrets_are_not_in_the_arguments_of_processes(up):
