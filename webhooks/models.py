@@ -94,7 +94,7 @@ class Endpoint(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.url
+        return self.public_id  # not the URL, which can hold a token: this goes into logs
 
     @property
     def public_id(self) -> str:

@@ -132,8 +132,8 @@ def test_what_is_too_much_for_one_run_is_done_by_the_next_ones_within_the_hour(m
     tasks.drop_old()
     assert queued == [2]
     hourly = settings.CELERY_BEAT_SCHEDULE["drop-old-events"]["schedule"]
-    assert retention.RUNS * retention.BUDGET_S < hourly
-    assert retention.BUDGET_S < settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] - 30
+    assert hourly > retention.RUNS * retention.BUDGET_S
+    assert settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] - 30 > retention.BUDGET_S
 
 
 def test_a_deleted_endpoint_goes_once_the_log_names_it_no_more(organization):
