@@ -7,19 +7,17 @@ change its mind in between. See docs/decisions/0013-calls-to-addresses-of-custom
 import ipaddress
 import re
 import socket
-import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeVar, cast
+from typing import Final
 from urllib.parse import urlsplit
 
 import requests
 from django.conf import settings
 from requests_hardened.ip_filter import InvalidIPAddress, filter_host
+
+from helixflow.lib import lookups
 
 LONGEST_URL: Final = 2000
 PORTS: Final = (80, 443, 8080, 8443)
@@ -38,14 +36,9 @@ _NOT_PUBLIC: Final = tuple(
         "3fff::/20",  # documentation
     )
 )
-T = TypeVar("T")
-
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _AUTHORITY: Final = re.compile(r"(?i)(https?)://([^/?#]*)")
-
-# A look-up can't be interrupted. One that nobody waits for any more ends by itself, within the system's own time limit.
-_looking_up: Final = threading.BoundedSemaphore(256)
 
 
 class Refused(Exception):
@@ -71,11 +64,15 @@ class Target:
     is_address: bool
 
 
-@lru_cache(maxsize=4096)
 def parse(url: str) -> Target:
-    """Pure, apart from the settings. Raises Refused."""
+    """Looks nothing up. Raises Refused."""
+    return _parse(url, https_only=settings.PRODUCTION, any_port=settings.WEBHOOK_ALLOW_LOOPBACK)
+
+
+@lru_cache(maxsize=4096)
+def _parse(url: str, *, https_only: bool, any_port: bool) -> Target:
     scheme, authority = _refuse_bad_text(url)
-    if settings.PRODUCTION and scheme != "https":
+    if https_only and scheme != "https":
         raise Refused("Use an https:// URL, so that nobody on the way can read the events.")
     if "@" in authority:
         raise Refused("Leave the user name and password out of the URL. Check the signature instead.")
@@ -83,7 +80,7 @@ def parse(url: str) -> Target:
     try:
         prepared.prepare_url(url, None)  # international names and paths become ASCII
         parts = urlsplit(str(prepared.url))
-        host, port = parts.hostname or "", parts.port
+        host, port = parts.hostname or "", urlsplit(url).port  # prepare_url() drops a port 0
     except (requests.RequestException, ValueError):
         raise Refused("This is not a valid URL. It should look like https://example.com/webhooks.") from None
     target = Target(
@@ -93,7 +90,7 @@ def parse(url: str) -> Target:
         port=port if port is not None else (443 if scheme == "https" else 80),
         is_address=_is_address(host),
     )
-    if target.port not in PORTS and not settings.WEBHOOK_ALLOW_LOOPBACK:
+    if target.port not in PORTS and not any_port:  # of loopback; see judge()
         raise _bad_port()
     return target
 
@@ -117,39 +114,10 @@ def judge(address: str, *, port: int, host: str) -> str:
 def resolve(host: str, port: int, *, timeout_s: float) -> list[str]:
     """All addresses of a name, the one to dial first. Raises Unresolvable."""
     try:
-        found = in_time(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout_s)
+        found = lookups.in_time(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout_s)
     except OSError:  # TimeoutError is one too
         raise unresolvable(host) from None
     return [str(entry[4][0]) for entry in found]
-
-
-def in_time(look_up: Callable[[], T], timeout_s: float) -> T:
-    """What a look-up returns or raises; TimeoutError if it does neither in time."""
-    done: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            done.put((True, look_up()))
-        except BaseException as error:  # noqa: BLE001  # raised again below
-            done.put((False, error))
-        finally:
-            _looking_up.release()
-
-    ends_at = time.monotonic() + timeout_s
-    if not _looking_up.acquire(timeout=timeout_s):
-        raise TimeoutError
-    try:
-        threading.Thread(target=run, name="look-up", daemon=True).start()
-    except RuntimeError:  # no more threads
-        _looking_up.release()
-        raise TimeoutError from None
-    try:
-        succeeded, result = done.get(timeout=max(0.0, ends_at - time.monotonic()))
-    except Empty:
-        raise TimeoutError from None
-    if not succeeded:
-        raise result
-    return cast(T, result)
 
 
 def unresolvable(host: str) -> Unresolvable:

@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 
-from helixflow.lib import addresses, errors
+from helixflow.lib import addresses, errors, lookups
 
 REFUSED_ADDRESS: Final = "refused_address"
 DNS: Final = "dns"
@@ -242,7 +242,7 @@ class _Adapter(IPFilterAdapter):  # type: ignore[misc]  # the library has no typ
         try:
             if target.is_address:  # nothing to look up
                 return filtered()[0]
-            return addresses.in_time(filtered, self._call.left_s())[0]
+            return lookups.in_time(filtered, self._call.left_s())[0]
         except TimeoutError:
             raise self._call.too_late() from None
         except InvalidIPAddress as error:
@@ -310,7 +310,7 @@ def _bad_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
             return f"The certificate of {host} has expired or is not valid yet."
         case 18 | 19:  # self-signed, alone or at the end of its chain
             return f"The certificate of {host} is self-signed. Use one of a public authority."
-        case 2 | 20 | 21:  # no issuer to be found
+        case 2 | 7 | 20 | 21:  # no issuer to be found, or another of the same name
             return f"The certificate of {host} is not from a known authority, or intermediate ones are not sent along."
     return f"The certificate of {host} is not valid."
 

@@ -25,12 +25,15 @@ class Authority:
     def client_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=self._pem.decode())
 
-    def server_context(self, *hosts: str) -> ssl.SSLContext:
+    def server_context(self, *hosts: str, expired: bool = False, self_signed: bool = False) -> ssl.SSLContext:
         """A server whose certificate is for these names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
-        certificate = self._builder(_name(hosts[0]), key).add_extension(names, critical=False)
-        pem = certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        subject = self._name if self_signed else _name(hosts[0])
+        certificate = self._builder(subject, key, expired=expired).add_extension(names, critical=False)
+        pem = certificate.sign(key if self_signed else self._key, hashes.SHA256()).public_bytes(
+            serialization.Encoding.PEM
+        )
         pem += key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -41,8 +44,10 @@ class Authority:
             context.load_cert_chain(path)
         return context
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, expired: bool = False
+    ) -> x509.CertificateBuilder:
+        now = datetime.now(UTC) - timedelta(days=2 if expired else 0)
         return x509.CertificateBuilder(
             issuer_name=self._name,
             subject_name=subject,
