@@ -24,7 +24,10 @@ LANGUAGES = {
         number=r"(?!)",  # those of addresses and ports say nothing
     ),
     "python": _language(
-        keywords=_words("import from for in if else try except as def return print with True False None async await"),
+        keywords=_words(
+            "import from for in if else try except as def class return raise while continue not or print with True "
+            "False None async await"
+        ),
         comment=r"#.*$",
     ),
     "javascript": _language(
@@ -34,7 +37,10 @@ LANGUAGES = {
         comment=r"//.*$",
     ),
     "go": _language(
-        keywords=_words("package import func var const for range if else return defer map string any nil true false"),
+        keywords=_words(
+            "package import func type struct var const for range if else continue return go defer map string any nil "
+            "true false"
+        ),
         comment=r"//.*$",
     ),
     # In JSON the names are the keywords.
