@@ -15,9 +15,9 @@ from webhooks.delivery_words import visible
 from webhooks.models import DeliveryState, Endpoint, EventType
 
 PERIODS: Final = {
-    "hour": ("Last hour", timedelta(hours=1)),
-    "day": ("Last 24 hours", timedelta(days=1)),
-    "week": ("Last 7 days", timedelta(days=7)),
+    "hour": ("1 hour", timedelta(hours=1)),
+    "day": ("24 hours", timedelta(days=1)),
+    "week": ("7 days", timedelta(days=7)),
 }
 STATES: Final = [
     (DeliveryState.PENDING, "Pending"),
@@ -25,7 +25,9 @@ STATES: Final = [
     (DeliveryState.FAILED, "Failed"),
     (DeliveryState.CANCELLED, "Cancelled"),
 ]
-EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)  # ids hold no time before 1970, and nothing here is as old as this
+# Ids hold no time before 1970, and an offset must not lead out of what a datetime holds.
+EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 LABEL_LENGTH: Final = 60
 
 
@@ -40,9 +42,11 @@ class MomentField(forms.DateTimeField):
 
     def clean(self, value: Any) -> datetime | None:
         moment: datetime | None = super().clean(value)
-        if moment is not None and moment < EARLIEST:
-            raise forms.ValidationError(f"Choose a time from {EARLIEST.year} on.")
-        return moment
+        if moment is None:
+            return None
+        if not EARLIEST <= moment < LATEST:
+            raise forms.ValidationError(f"Choose a time between {EARLIEST.year} and {LATEST.year}.")
+        return moment.astimezone(UTC).replace(microsecond=0)
 
 
 class RangeForm(forms.Form):

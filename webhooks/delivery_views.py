@@ -31,18 +31,22 @@ form_view = require_http_methods(["GET", "HEAD", "POST"])
 @require_safe
 @vary_on_headers("HX-Request")
 def log(request: HttpRequest) -> HttpResponse:
-    """The page, or only its rows where htmx asks whether they have changed since ``seen``: 204 if not."""
+    """The page, or only its rows where htmx asks whether they have changed since ``seen``.
+
+    204 if they have not, with HX-Refresh where the page has to be another one because there were or are none.
+    """
     membership = page_membership(request)
     form = LogForm(membership.organization, request.GET)
     context: dict[str, Any] = {"form": form, "deliveries": [], "endpoint": None}
     if form.is_valid():
         context |= _listed(membership, form, request.GET.get("cursor") or None)
     if _is_htmx(request):
-        if request.GET.get("seen") == context.get("seen"):
+        seen = request.GET.get("seen")
+        if seen == context.get("seen"):
             return HttpResponse(status=204)
-        if context["deliveries"]:
-            return _render(request, membership, "_rows", context)
-        return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+        if not context["deliveries"] or seen == _seen([]):
+            return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+        return _render(request, membership, "_rows", context)
     context |= {
         "periods": _periods(form) if form.is_valid() else [],
         "has_any": bool(context["deliveries"])
