@@ -26,12 +26,17 @@ _ORGANIZATION: Final = Field("organization_id", "string", "Your organization.")
 _KEY: Final = Field("api_key_id", "string", "The API key that the request was made with.")
 _COMPLETION: Final = (
     Field("id", "string", "The completion's id, as the answer had it."),
-    Field("model", "string", "The model that was asked for."),
+    Field("model", "string or null", "The model that was asked for."),
     Field("user_id", "string or null", "Who created the API key."),
     _ORGANIZATION,
     _KEY,
     Field("request_id", "string", "The request, as in its X-Request-ID header."),
     Field("end_user", "string or null", "Your own user, if the request named one in user."),
+)
+_TOKENS: Final = (
+    Field("usage.prompt_tokens", "integer", "Those of the prompt."),
+    Field("usage.completion_tokens", "integer", "Those that were made."),
+    Field("usage.total_tokens", "integer", "Both together."),
 )
 _DURATION: Final = Field("duration_ms", "number", "From the request's arrival to the end of its answer.")
 
@@ -42,9 +47,7 @@ GUIDES: Final = (
         (
             *_COMPLETION,
             Field("usage", "object", "The tokens it took."),
-            Field("usage.prompt_tokens", "integer", "Those of the prompt."),
-            Field("usage.completion_tokens", "integer", "Those that were made."),
-            Field("usage.total_tokens", "integer", "Both together."),
+            *_TOKENS,
             _DURATION,
         ),
     ),
@@ -56,6 +59,8 @@ GUIDES: Final = (
             Field("error", "object", "What the caller was told."),
             Field("error.code", "string", "One of the API's error codes, such as timeout."),
             Field("error.message", "string", "The same in words."),
+            Field("usage", "object or absent", "The tokens it took, if something was produced before it failed."),
+            *_TOKENS,
             _DURATION,
         ),
     ),

@@ -26,10 +26,11 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "usage": {"prompt_tokens": 24, "completion_tokens": 118, "total_tokens": 142},
         "duration_ms": 812.4,
     },
-    "completion.failed": {
+    "completion.failed": {  # a stream that broke off; without anything produced there is no usage
         **_COMPLETION,
-        "error": {"code": "service_unavailable", "message": "No upstream of the model could answer."},
-        "duration_ms": 2140.9,
+        "error": {"code": "timeout", "message": "The model did not answer in time."},
+        "usage": {"prompt_tokens": 24, "completion_tokens": 9, "total_tokens": 33},
+        "duration_ms": 60_214.9,
     },
     "rate_limit.exceeded": {
         "organization_id": "",
