@@ -103,9 +103,9 @@ class Stack:
 
 
 @contextmanager
-def running_stack() -> Iterator[Stack]:
+def running_stack(**environment: str) -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="helixflow-stack-", ignore_cleanup_errors=True) as folder:
-        up = Up(Path(folder) / "data", "--demo")
+        up = Up(Path(folder) / "data", "--demo", port=None, **environment)
         try:
             up.wait_until_up()
             demo = json.loads((up.data_dir / "secrets" / "demo.json").read_text())

@@ -70,6 +70,6 @@ def page(context: BrowserContext, console_errors: list[str], request: pytest.Fix
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """All of HelixFlow, with the real embedded model, for every test of this worker."""
-    with running_stack() as running:
+    """All of HelixFlow, with the real embedded model, for every test of this worker. Webhooks are given up soon."""
+    with running_stack(HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK="true", HELIXFLOW_WEBHOOK_DELAYS_S="0,1") as running:
         yield running

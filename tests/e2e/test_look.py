@@ -4,6 +4,7 @@ The ``page`` fixture fails a test on any console error, violations of the Conten
 """
 
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
 from accounts import api_keys
@@ -19,6 +21,7 @@ from accounts.models import ApiKey, User
 from billing import key_limits, subscriptions
 from billing.seeds import seed_plans
 from tests import factories
+from webhooks.models import Delivery, DeliveryState, DisabledReason, Endpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,6 +35,16 @@ PRIVATE = (
     "/dashboard/api-keys/new",
     "/dashboard/api-keys/{key}",
     "/dashboard/api-keys/{key}/limits",
+    "/dashboard/webhooks",
+    "/dashboard/webhooks/new",
+    "/dashboard/webhooks/{endpoint}",
+    "/dashboard/webhooks/{endpoint}/rotate",
+    "/dashboard/webhooks/{endpoint}/delete",
+    "/dashboard/webhooks/{endpoint}/test?delivery={test}",
+    "/dashboard/webhooks/{endpoint}/resend-failed",
+    "/dashboard/webhooks/deliveries",
+    "/dashboard/webhooks/deliveries/{delivery}",
+    "/dashboard/webhooks/events",
     "/dashboard/settings",
     "/dashboard/profile",
 )
@@ -66,6 +79,18 @@ def user(live_server: Any) -> User:
     key_limits.set_limits(
         key=key, user=user, requests_per_minute=1_000, requests_per_month=500, monthly_budget=Decimal(5)
     )
+    endpoint = factories.endpoint(organization, f"https://hooks.example.com/{'long' * 490}", description="Warehouse")
+    failed: dict[str, Any] = {"state": DeliveryState.FAILED, "next_attempt_at": None}
+    for delivery in (factories.delivery(endpoint, **failed), factories.delivery(endpoint, test=True, **failed)):
+        answer = {"status": 500, "response_body": "no luck " * 100, "response_headers": {"Server": "hooks"}}
+        factories.attempt(delivery, succeeded=False, error_code="status", error="The receiver answered 500.", **answer)
+    factories.endpoint(
+        organization,
+        "https://gone.example.com/in",
+        disabled_at=timezone.now(),
+        disabled_reason=DisabledReason.GONE,
+        rotation_ends_at=timezone.now() + timedelta(hours=24),
+    )
     return user
 
 
@@ -77,8 +102,13 @@ def site(live_server: Any, user: User) -> str:
 def paths(signed_in: bool) -> list[str]:
     if not signed_in:
         return list(PUBLIC)
-    key = ApiKey.objects.get(name="Nightly evaluation")
-    return [path.format(key=key.public_id) for path in PRIVATE]
+    ids = {
+        "key": ApiKey.objects.get(name="Nightly evaluation").public_id,
+        "endpoint": Endpoint.objects.get(description="Warehouse").public_id,
+        "delivery": Delivery.objects.get(test=False).public_id,
+        "test": Delivery.objects.get(test=True).public_id,
+    }
+    return [path.format(**ids) for path in PRIVATE]
 
 
 def sign_in(context: BrowserContext, user: User, site: str) -> None:

@@ -140,12 +140,12 @@ def test_an_endpoint_without_attempts_has_no_rate(owner, endpoint):
     ("fields", "words"),
     [
         ({}, "Enabled"),
-        ({"failing_since": timezone.now() - timedelta(hours=3)}, "Failing since 3 hours ago"),
+        ({"failing_since": timezone.now() - timedelta(hours=3)}, "Failing first failed 3 hours ago"),
         ({"disabled_reason": DisabledReason.MANUAL}, "Disabled by hand"),
         ({"disabled_reason": DisabledReason.GONE}, "410 Gone"),
         (
             {"disabled_reason": DisabledReason.FAILING, "failing_since": timezone.now() - timedelta(days=5, hours=1)},
-            "every attempt failed since 5 days ago",
+            "first failed 5 days ago",
         ),
     ],
 )
@@ -169,6 +169,15 @@ def test_what_the_platform_disabled_is_said_on_the_overview_and_these_pages(owne
     Endpoint.objects.update(disabled_reason=DisabledReason.MANUAL)
     for path in pages:
         assert "gets no more events" not in text_of(client.get(path))
+
+
+def test_many_disabled_endpoints_do_not_bury_a_page(owner, organization):
+    disabled = {"disabled_at": timezone.now(), "disabled_reason": DisabledReason.GONE}
+    for n in range(5):
+        factories.endpoint(organization, f"https://hooks.example.com/{n}", **disabled)
+    page = text_of(signed_in(owner).get("/dashboard"))
+    assert page.count("gets no more events") == 3
+    assert "More endpoints get no events" in page
 
 
 def test_the_list_is_paged_by_key_with_few_queries(owner, organization, monkeypatch, django_assert_max_num_queries):

@@ -2,8 +2,8 @@
 
 import re
 from html import unescape
+from typing import Any
 
-from django.http import HttpResponse
 from django.test import Client
 
 from accounts.models import User
@@ -21,12 +21,12 @@ def signed_in(user: User) -> Client:
     return client
 
 
-def text_of(response: HttpResponse) -> str:
+def text_of(response: Any) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
 
 
-def main_of(response: HttpResponse) -> str:
-    return response.content.decode().split("<main")[1].split("</main>")[0]
+def main_of(response: Any) -> str:
+    return str(response.content.decode()).split("<main")[1].split("</main>")[0]
 
 
 def new_form(client: Client, **fields: object) -> dict[str, object]:
