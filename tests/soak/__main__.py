@@ -11,7 +11,7 @@ import django
 from django.core.management import call_command
 from django.db import connection
 
-SCENARIOS = ("calm", "kills", "redis-stops", "redis-restarts", "state-machine")
+SCENARIOS = ("calm", "kills", "redis-stops", "redis-restarts", "state-machine", "webhooks")
 
 
 def main() -> int:
@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="web processes (default 2)")
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="can be repeated (default: all)")
     parser.add_argument("--examples", type=int, default=400, help="of the state machine (default 400)")
+    parser.add_argument("--events", type=int, default=10_000, help="of webhooks (default 10000)")
     options = parser.parse_args()
 
     import tests.services  # noqa: F401  # starts PostgreSQL and Valkey, before Django reads its settings
@@ -32,7 +33,7 @@ def main() -> int:
     for scenario in failed:
         print(
             f'\nReplay: make soak ARGS="--scenario {scenario} --seed {options.seed} --seconds {options.seconds:g} '
-            f'--workers {options.workers} --examples {options.examples}"'
+            f'--workers {options.workers} --examples {options.examples} --events {options.events}"'
         )
     return 1 if failed else 0
 
@@ -42,6 +43,8 @@ def _passes(scenario: str, options: argparse.Namespace) -> bool:
     call_command("flush", interactive=False, verbosity=0)
     if scenario == "state-machine":
         return _run_state_machine(options)
+    if scenario == "webhooks":
+        return _run_webhooks(options)
     from tests.soak.run import soak  # models can be imported only now
 
     with tempfile.TemporaryDirectory(prefix="helixflow-soak-", ignore_cleanup_errors=True) as folder:
@@ -56,10 +59,23 @@ def _passes(scenario: str, options: argparse.Namespace) -> bool:
     outcomes = ", ".join(f"{count} {what}" for what, count in report.outcomes.most_common())
     print(f"{report.calls} calls ({outcomes}), {report.kills} kills, {report.records} records,")
     print(f"the last of them settled after {report.settled_after_s:.0f} s.")
-    for problem in report.problems:
+    return _is_well(report.problems)
+
+
+def _is_well(problems: list[str]) -> bool:
+    for problem in problems:
         print(f"\n✗ {problem}")
     connection.close()
-    return not report.problems
+    return not problems
+
+
+def _run_webhooks(options: argparse.Namespace) -> bool:
+    from tests.soak import webhooks
+
+    with tempfile.TemporaryDirectory(prefix="helixflow-soak-", ignore_cleanup_errors=True) as folder:
+        report = webhooks.soak(seed=options.seed, data_dir=Path(folder), events=options.events)
+    print(report)
+    return _is_well(report.problems)
 
 
 def _run_state_machine(options: argparse.Namespace) -> bool:
