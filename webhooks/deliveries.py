@@ -5,7 +5,7 @@ import math
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.db import connection, transaction
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 TESTS_A_MINUTE: Final = 10  # an endpoint
 _BATCH: Final = 1_000
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)  # no id is older
 STATISTICS_OF: Final = timedelta(hours=24)
 MAX_ATTEMPTS: Final = 50_000  # an endpoint, the newest: a page must not read millions
 
@@ -158,9 +159,9 @@ def _created(rows: QuerySet[Delivery], since: datetime | None, until: datetime |
     if since is not None and until is not None and since >= until:
         raise errors.InvalidRequest("Since must be before until.", param="since")
     if since is not None:
-        rows = rows.filter(id__gte=ids.first_at(since))
+        rows = rows.filter(id__gte=ids.first_at(max(since, _EPOCH)))
     if until is not None:
-        rows = rows.filter(id__lt=ids.first_at(until))
+        rows = rows.filter(id__lt=ids.first_at(max(until, _EPOCH)))
     return rows
 
 

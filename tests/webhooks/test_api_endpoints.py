@@ -380,6 +380,11 @@ def test_a_second_rotation_is_a_clear_400_until_the_first_is_finished(owner, end
     assert send(api(owner), "POST", rotate).status_code == 200
 
 
+@pytest.mark.parametrize(("verb", "status"), [("rotate-secret", 200), ("finish-rotation", 200), ("test", 202)])
+def test_calls_without_fields_need_no_body(owner, endpoint, verb, status):
+    assert api(owner).generic("POST", f"{URL}/{endpoint.public_id}/{verb}").status_code == status
+
+
 def test_calls_without_fields_refuse_any(owner, endpoint):
     for verb in ("rotate-secret", "finish-rotation"):
         response = send(api(owner), "POST", f"{URL}/{endpoint.public_id}/{verb}", {"secret": "whsec_mine"})

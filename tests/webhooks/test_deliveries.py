@@ -57,6 +57,12 @@ class TestLog:
         assert set(deliveries.log(organization, since=NOON + HOUR)) == set(rows[1:])
         assert set(deliveries.log(organization, until=NOON + HOUR)) == {rows[0]}
 
+    def test_any_time_that_can_be_named_is_a_bound(self, organization, delivery):
+        first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+        assert list(deliveries.log(organization, since=first, until=last)) == [delivery]
+        assert not deliveries.log(organization, until=first).exists()
+        assert not deliveries.log(organization, since=last).exists()
+
     def test_deliveries_of_deleted_endpoints_stay(self, organization, owner, endpoint, delivery):
         endpoints.delete(endpoint=endpoint, user=owner)
         assert list(deliveries.log(organization)) == [delivery]
