@@ -94,7 +94,8 @@ def update(*, endpoint: Endpoint, user: User, **fields: Unpack[Fields]) -> Endpo
 def rotate_secret(*, endpoint: Endpoint, user: User) -> tuple[Endpoint, str]:
     """The endpoint and its new secret. For 24 h, or until ``finish_rotation``, the one before is used beside it.
 
-    Raises InvalidRequest while another rotation is under way: a third secret would have no header.
+    One that can't be opened any more signs nothing: then the new one is alone from the start. Raises InvalidRequest
+    while another rotation is under way: a third secret would have no header.
     """
     current = _lock(endpoint)
     if current.is_rotating:
@@ -102,9 +103,10 @@ def rotate_secret(*, endpoint: Endpoint, user: User) -> tuple[Endpoint, str]:
             f"A rotation is under way until {current.rotation_ends_at:%Y-%m-%d %H:%M} UTC. Finish it first."
         )
     secret = signing.new_secret()
-    current.sealed_previous_secret = current.sealed_secret
+    if _can_sign(current):
+        current.sealed_previous_secret = current.sealed_secret
+        current.rotation_ends_at = timezone.now() + ROTATION
     current.sealed_secret = crypto.encrypt(secret)
-    current.rotation_ends_at = timezone.now() + ROTATION
     current.save(update_fields=["sealed_secret", "sealed_previous_secret", "rotation_ends_at"])
     logger.info("webhook endpoint %s: secret rotated by %s", current.public_id, user.public_id)
     return current, secret
@@ -277,6 +279,14 @@ def _lock(endpoint: Endpoint) -> Endpoint:
     if current is None:
         raise errors.NotFound("This webhook endpoint has been deleted.")
     return current
+
+
+def _can_sign(endpoint: Endpoint) -> bool:
+    try:
+        crypto.decrypt(endpoint.sealed_secret)
+    except crypto.Undecryptable:
+        return False
+    return True
 
 
 def _require_room(organization: Organization) -> None:

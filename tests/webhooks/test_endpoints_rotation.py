@@ -81,3 +81,10 @@ def test_a_deleted_one_is_not_found(endpoint, owner, verb):
     with pytest.raises(errors.NotFound):
         verb(endpoint=endpoint, user=owner)
     assert Endpoint.objects.get().sealed_secret == ""
+
+
+def test_a_secret_that_can_not_be_opened_is_replaced_at_once(endpoint, owner):
+    Endpoint.objects.update(sealed_secret="under a key that is gone")
+    _, secret = endpoints.rotate_secret(endpoint=endpoint, user=owner)
+    stored = Endpoint.objects.get()
+    assert (stored.secret, stored.previous_secret, stored.is_rotating) == (secret, None, False)
