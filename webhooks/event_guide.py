@@ -43,7 +43,7 @@ _DURATION: Final = Field("duration_ms", "number", "From the request's arrival to
 GUIDES: Final = (
     Guide(
         EventType.COMPLETION_CREATED,
-        "A completion has ended well: chat or text, streamed or not, alone or in a batch. Embeddings raise no events.",
+        "A completion has ended well: chat or text, streamed or not. Embeddings raise no events.",
         (
             *_COMPLETION,
             Field("usage", "object", "The tokens it took."),
@@ -57,7 +57,11 @@ GUIDES: Final = (
         (
             *_COMPLETION,
             Field("error", "object", "What the caller was told."),
-            Field("error.code", "string", "One of the API's error codes, such as timeout."),
+            Field(
+                "error.code",
+                "string",
+                "One of the API's error codes, such as timeout; client_disconnected where the caller left.",
+            ),
             Field("error.message", "string", "The same in words."),
             Field("usage", "object or absent", "The tokens it took, if something was produced before it failed."),
             *_TOKENS,

@@ -299,6 +299,15 @@ def test_no_resend_is_offered_to_an_endpoint_that_takes_nothing(owner, endpoint,
     assert f"{delivery.public_id}/resend" not in page.content.decode()
 
 
+def test_a_test_leads_to_another_one_instead(owner, member, endpoint):
+    delivery = failed(endpoint, test=True)
+    another = f'href="/dashboard/webhooks/{endpoint.public_id}/test?event=completion.created"'
+    page = signed_in(owner).get(f"{URL}/{delivery.public_id}").content.decode()
+    assert another in page
+    assert f"{delivery.public_id}/resend" not in page
+    assert another not in signed_in(member).get(f"{URL}/{delivery.public_id}").content.decode()
+
+
 def test_resending_by_get_does_nothing(owner, endpoint):
     delivery = failed(endpoint)
     response = signed_in(owner).get(f"{URL}/{delivery.public_id}/resend")
