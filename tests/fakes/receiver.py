@@ -220,6 +220,7 @@ class Receiver:
     def start(self) -> Self:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         listener = socket.create_server((self.host, self.port), family=family, backlog=4096)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections inherit it
         self.port = listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
