@@ -36,15 +36,15 @@ form_view = require_http_methods(["GET", "HEAD", "POST"])
 def endpoint_list(request: HttpRequest) -> HttpResponse:
     membership = page_membership(request)
     every = Endpoint.objects.of(membership.organization)
-    cursor = request.GET.get("cursor")
+    cursor = request.GET.get("cursor") or None
     shown, following = paging.page(every, prefix=ids.WEBHOOK, cursor=cursor, limit=PAGE)
     statistics = deliveries.statistics([endpoint.id for endpoint in shown])
     context = {
         "memberships": memberships(membership.user),
         "rows": [(endpoint, statistics[endpoint.id]) for endpoint in shown],
-        "disabled": every.disabled_by_platform(),
+        "disabled": list(every.disabled_by_platform()),
         "older": f"cursor={following}" if following else "",
-        "newest": "?" if cursor else "",
+        "newest": "cursor=" if cursor else "",
     }
     return _render(request, membership, "list", context)
 

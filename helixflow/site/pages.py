@@ -86,7 +86,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "tokens": used.tokens.prompt + used.tokens.completion,
         "renewed_at": datetime.fromtimestamp(months.bounds(used.month)[1], UTC),
         "currency": settings.CURRENCY,
-        "disabled_webhooks": Endpoint.objects.of(membership.organization).disabled_by_platform(),
+        "disabled_webhooks": list(Endpoint.objects.of(membership.organization).disabled_by_platform()),
         "recent_keys": keys.order_by("-id")[:RECENT_KEYS],
         "has_key": keys.exists(),
         # The ledger knows of a first call a little earlier than the key does.

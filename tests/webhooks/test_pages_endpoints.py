@@ -192,6 +192,9 @@ def test_the_list_is_paged_by_key_with_few_queries(owner, organization, monkeypa
         following = re.search(r'rel="next" href="\?([^"]+)"', page)
         url = f"{URL}?{unescape(following[1])}" if following else ""
     assert seen == [newest[:3], newest[3:6], newest[6:]]
+    [back] = re.findall(r'rel="prev" href="\?([^"]+)"', page)
+    first = client.get(f"{URL}?{back}").content.decode()
+    assert re.findall(r"number-(\d)</a>", first) == newest[:3]
 
 
 def test_a_made_up_cursor_is_a_clear_400(owner, endpoint):
