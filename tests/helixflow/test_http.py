@@ -328,8 +328,7 @@ def test_no_descriptor_stays_open_whatever_happens(receiver: Receiver) -> None:
     for url in [receiver.url] * 30 + ["http://127.0.0.1:1/", "http://10.0.0.1/", f"http://localhost:{receiver.port}/"]:
         with contextlib.suppress(http.CallFailed):
             post(url, timeout_s=0.2)
-    wait_until(lambda: receiver.open == 0)
-    assert descriptors() == before
+    wait_until(lambda: receiver.open == 0 and descriptors() <= before)
 
 
 def descriptors() -> int:
