@@ -14,8 +14,8 @@ from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_POST
 
 from accounts.models import User
@@ -75,11 +75,11 @@ class Where(admin.SimpleListFilter):
 
 @admin.register(Endpoint)
 class EndpointAdmin(admin.ModelAdmin):
-    list_display = ("address", "organization", "state", "rate", "latency", "pending", "created_at")
-    list_display_links = ("address",)
+    list_display = ("address", "organization", "state", "last_day", "created_at")
     list_filter = (Where,)
     list_select_related = ("organization",)
     list_per_page = 50
+    show_facets = admin.ShowFacets.NEVER
     search_fields = ("url", "description", "organization__name")
     search_help_text = "URL, description, id (whe_…), organization or its id (org-…)."
     ordering = ("-id",)
@@ -92,6 +92,9 @@ class EndpointAdmin(admin.ModelAdmin):
         *("created_by", "created_at", "deleted_at"),
     ]
     actions = ("enable", "disable", "finish_rotation")
+
+    class Media:
+        css = {"all": ["css/admin.css"]}  # noqa: RUF012  # Django reads it from the class
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -135,28 +138,11 @@ class EndpointAdmin(admin.ModelAdmin):
             return endpoint.get_disabled_reason_display() or "disabled"
         return "enabled, but failing" if endpoint.failing_since else "enabled"
 
-    @admin.display(description="succeeded, 24 h")
-    def rate(self, endpoint: Endpoint) -> str:
-        figures = _figures(endpoint)
-        if figures.success_rate is None:
-            return "–"
-        return f"{figures.succeeded:,} of {figures.attempts:,} ({figures.success_rate:.1%})"
-
-    @admin.display(description="p50 / p95, 24 h")
-    def latency(self, endpoint: Endpoint) -> str:
-        figures = _figures(endpoint)
-        if figures.p50_ms is None or figures.p95_ms is None:
-            return "–"
-        return f"{delivery_words.duration(figures.p50_ms)} / {delivery_words.duration(figures.p95_ms)}"
-
-    @admin.display(description="waiting")
-    def pending(self, endpoint: Endpoint) -> str:
-        return f"{_figures(endpoint).pending:,}"
-
     @admin.display(description="last 24 hours")
-    def last_day(self, endpoint: Endpoint) -> str:
-        said = f"Attempts that succeeded: {self.rate(endpoint)}; p50 / p95: {self.latency(endpoint)}; waiting: "
-        return said + self.pending(endpoint)
+    def last_day(self, endpoint: Endpoint) -> SafeString:
+        """The list has read the figures of all its rows."""
+        known: deliveries.EndpointStatistics | None = getattr(endpoint, FIGURES, None)
+        return _told(known or deliveries.statistics([endpoint.id])[endpoint.id])
 
     @admin.display(description="deliveries")
     def its_deliveries(self, endpoint: Endpoint) -> SafeString:
@@ -191,12 +177,12 @@ class EndpointAdmin(admin.ModelAdmin):
         self.message_user(request, f"{said}: {done}.", messages.SUCCESS if done else messages.WARNING)
 
 
-class AttemptInline(admin.TabularInline):
+class AttemptInline(admin.StackedInline):
     model = Attempt
     fk_name = "delivery"
     ordering = ("-id",)
-    fields = ("started_at", "outcome", "took", "address", "error", "answer", "next_attempt_at")
-    readonly_fields = fields
+    fields = (("outcome", "took"), ("address", "next_attempt_at"), "error", "answer")
+    readonly_fields = ("outcome", "took", "address", "next_attempt_at", "error", "answer")
     extra = 0
     can_delete = False
     verbose_name_plural = "attempts, newest first"
@@ -229,10 +215,7 @@ class AttemptInline(admin.TabularInline):
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
     change_form_template = "admin/webhooks/delivery_form.html"
-    list_display = (
-        *("public_id", "event_type", "address", "organization", "state"),
-        *("attempt_count", "result", "next_attempt_at", "created_at"),
-    )
+    list_display = ("public_id", "recipient", "state", "attempt_count", "result", "created_at")
     list_filter = ("state", "test")
     list_select_related = ("event", "endpoint", "organization")
     search_fields = ("endpoint__url",)
@@ -292,9 +275,10 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def event_type(self, delivery: Delivery) -> str:
         return delivery.event.type
 
-    @admin.display(description="endpoint")
-    def address(self, delivery: Delivery) -> str:
-        return without_query(delivery.endpoint.url)
+    @admin.display(description="what, and whom it is told")
+    def recipient(self, delivery: Delivery) -> SafeString:
+        to = (delivery.event.type, delivery.organization, without_query(delivery.endpoint.url))
+        return format_html("{} to {}<br>{}", *to)
 
     @admin.display(description="last result")
     def result(self, delivery: Delivery) -> str:
@@ -333,13 +317,16 @@ class EventAdmin(ReadOnlyAdmin):
         return _deliveries_link(event.public_id)
 
 
-def _figures(endpoint: Endpoint) -> deliveries.EndpointStatistics:
-    """The list has read them already."""
-    known: deliveries.EndpointStatistics | None = getattr(endpoint, FIGURES, None)
-    if known is None:
-        known = deliveries.statistics([endpoint.id])[endpoint.id]
-        setattr(endpoint, FIGURES, known)
-    return known
+def _told(figures: deliveries.EndpointStatistics) -> SafeString:
+    lines = [f"{figures.pending:,} waiting now"]
+    if figures.success_rate is not None:
+        lines.insert(
+            0, f"{figures.succeeded:,} of {figures.attempts:,} attempts succeeded ({figures.success_rate:.1%})"
+        )
+    if figures.p50_ms is not None and figures.p95_ms is not None:
+        p50, p95 = delivery_words.duration(figures.p50_ms), delivery_words.duration(figures.p95_ms)
+        lines.insert(1, f"p50 {p50}, p95 {p95}")
+    return format_html_join(mark_safe("<br>"), "{}", ([line] for line in lines))
 
 
 def _deliveries_link(public_id: str) -> SafeString:

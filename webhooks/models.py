@@ -205,4 +205,4 @@ class Attempt(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.delivery_id} at {self.started_at:%Y-%m-%d %H:%M:%S}"
+        return f"{self.started_at:%Y-%m-%d %H:%M:%S} UTC"
