@@ -30,19 +30,17 @@ ERRORS: Final = {
     "answer_too_long": "Answer too long",
     "secret_lost": "Secret unreadable",
 }
+# Beside the words of helixflow.lib.http and webhooks.sending, which say what happened.
 ADVICE: Final = {
-    "refused_address": "Events go to public addresses only. Point the endpoint's name at one, or change its URL.",
-    "dns": "Check the name in the endpoint's URL, and that its DNS records can be seen from the internet.",
-    "connect": "Check that the receiver runs, that the port is right, and that no firewall is in between.",
-    "tls": (
-        "Check that the certificate is valid, names this host, and comes with its whole chain. "
-        "Self-signed certificates are not accepted."
-    ),
-    "timeout": "Answer at once with a 2xx, and do the work after that: the whole exchange may take only a few seconds.",
-    "broken_answer": "The receiver did not answer in HTTP, or hung up in the middle. Look into its log at this time.",
-    "redirect": "Redirects are not followed. Put the address that Location names into the endpoint's URL.",
-    "answer_too_long": "Answer with a status and a short body: what is in it is not used.",
-    "secret_lost": "Rotate the endpoint's secret, or ask support.",
+    "refused_address": "Change the endpoint's URL, or where its name leads.",
+    "dns": "It is looked up on the internet, where the names of an internal network are unknown.",
+    "connect": "Check that the port is right and that no firewall is in between.",
+    "tls": "Check that the certificate is in date, names this host, and comes with its whole chain.",
+    "timeout": "Answer at once with a 2xx, and do the work after that.",
+    "broken_answer": "Look into the receiver's log at this time: it may have crashed, or not be a web server.",
+    "redirect": "The address is in the Location header below.",
+    "answer_too_long": "Nothing of what is in an answer is used.",
+    "secret_lost": "",
 }
 STATUS_ADVICE: Final = {
     401: "The receiver wants credentials. Let the events through, and trust their signature instead.",
@@ -50,7 +48,7 @@ STATUS_ADVICE: Final = {
     404: "There is nothing at this path. Check the endpoint's URL.",
     405: "This path takes no POST. Check the endpoint's URL.",
     408: "The receiver gave up waiting. Look into its log at this time.",
-    410: "410 Gone says that no more events are wanted, so the endpoint was disabled. Enable it when it is back.",
+    410: "It says that no more events are wanted. Enable the endpoint again once the receiver is back.",
     413: "The receiver's limit for bodies is too low.",
     415: "The receiver must accept application/json.",
     429: "The receiver asked for less. Its Retry-After is honoured up to twice the planned wait.",
