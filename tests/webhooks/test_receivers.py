@@ -1,5 +1,6 @@
 """The receivers that the docs and the catalogue show, as shown: plain Python, JavaScript and Go."""
 
+import json
 import os
 import socket
 import subprocess
@@ -8,18 +9,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 import requests
 from django.template.loader import render_to_string
+from django.utils import timezone
 
+from helixflow.lib import crypto
 from helixflow.stack.embedded import free_port
+from tests import factories
 from tests.requirements import require_program
 from tests.stack import wait_for
-from webhooks import payloads, signing
+from webhooks import payloads, sending, signing
 from webhooks.models import EventType
 
 SECRET: Final = signing.new_secret()
@@ -136,6 +141,24 @@ def signed(
         secret=secret,
         previous_secret=previous_secret,
     )
+
+
+@pytest.mark.django_db
+def test_what_is_really_sent_is_accepted(receiver, endpoint, settings):
+    """Through the queue, from the row as PostgreSQL gives it back; before, during and after a rotation."""
+    settings.WEBHOOK_ALLOW_LOOPBACK = True
+    endpoint.url = f"http://127.0.0.1:{receiver.port}/hooks"
+    for secret, previous_secret in ((SECRET, None), (SECRET, OLD_SECRET), (NEW_SECRET, SECRET)):
+        endpoint.sealed_secret = crypto.encrypt(secret)
+        if previous_secret:
+            endpoint.sealed_previous_secret = crypto.encrypt(previous_secret)
+            endpoint.rotation_ends_at = timezone.now() + timedelta(hours=1)
+        endpoint.save()
+        delivery = factories.delivery(endpoint, data=json.loads(BODY)["data"])
+        assert sending.work(endpoint.id) == 1
+        delivery.refresh_from_db()
+        assert (delivery.state, delivery.last_status) == ("succeeded", 204)
+        wait_for(partial(receiver.heard, delivery.event.public_id), what="the event")
 
 
 @pytest.mark.parametrize("age_s", [0, 200, -200])
