@@ -1,6 +1,5 @@
 """The dashboard's pages for webhook endpoints. A secret is rendered once, in the answer to the form that made it."""
 
-import secrets
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from accounts import once
 from accounts.access import memberships, page_membership
 from accounts.models import ApiKey, Membership
 from helixflow.lib import errors, ids, paging
@@ -23,7 +23,6 @@ from webhooks.models import Delivery, DeliveryState, Endpoint, EventType
 PAGE: Final = 50
 RECENT: Final = 10  # deliveries shown beside an endpoint
 USED_FORMS: Final = "webhook_forms"  # where a session remembers the creation forms it has seen
-REMEMBERED_FORMS: Final = 20
 LATE: Final = timedelta(seconds=15)  # after this a test that nobody has sent yet is remarked on
 POLL_S: Final = (1, 10)  # how often the page of a test looks again: at first, and once it waits for long
 LINKS: Final = (("endpoint", "webhook"), ("rotate", "webhook-rotate"), ("finish", "webhook-finish-rotation"))
@@ -57,22 +56,20 @@ def endpoint_new(request: HttpRequest) -> HttpResponse:
     organization = membership.organization
     if request.method != "POST":
         form = NewEndpointForm(organization)
-        form.initial = {"events": EventType.values, "once": secrets.token_urlsafe(16)}
+        form.initial = {"events": EventType.values, "once": once.new_token()}
         return _render(request, membership, "new", {"form": form})
-    form = NewEndpointForm(organization, request.POST)
+    sent = request.POST.copy()
+    form = NewEndpointForm(organization, sent)
     if form.is_valid():
-        used = request.session.get(USED_FORMS, [])
-        if form.cleaned_data["once"] in used:
-            messages.info(
-                request, "This endpoint exists already, and its secret was shown once. Rotate it for a new one."
-            )
+        if not once.use(request.session, USED_FORMS, form.cleaned_data["once"]):
+            messages.info(request, "This form was sent before. A secret is shown once: rotate it for a new one.")
             return redirect("webhooks")
         try:
             endpoint, secret = endpoints.create(organization=organization, user=membership.user, **form.values())
         except errors.InvalidRequest as error:
             form.add_problems(error)
+            sent["once"] = once.new_token()
         else:
-            request.session[USED_FORMS] = [*used, form.cleaned_data["once"]][-REMEMBERED_FORMS:]
             return _secret(request, membership, endpoint, secret)
     return _render(request, membership, "new", {"form": form})
 
