@@ -11,10 +11,11 @@ import time_machine
 from django.test import Client
 from django.utils import timezone
 
+from helixflow.lib import http
 from tests import factories
 from tests.webhooks import rows
 from tests.webhooks.pages import HTMX, NOW, URL, failed, listed, polled, signed_in, text_of
-from webhooks import payloads
+from webhooks import delivery_words, payloads, sending
 from webhooks.models import Delivery, DeliveryState, Endpoint, Event
 
 EVIL = "</pre><script>alert(1)</script>\"'>{{7*7}}"
@@ -149,6 +150,12 @@ def test_each_failure_comes_with_what_to_do(owner, delivery, fields, words):
     page = text_of(signed_in(owner).get(f"{URL}/{delivery.public_id}"))
     assert "These are its words." in page
     assert words in page
+
+
+def test_each_code_of_a_failure_has_its_words():
+    codes = {http.REFUSED_ADDRESS, http.DNS, http.CONNECT, http.TLS, http.TIMEOUT, http.BROKEN_ANSWER}
+    codes |= {sending.REDIRECT, sending.TOO_LONG, sending.SECRET_LOST}
+    assert set(delivery_words.ERRORS) == set(delivery_words.ADVICE) == codes
 
 
 def test_a_delivery_shows_everything_that_was_said(owner, endpoint, delivery):
