@@ -1,8 +1,10 @@
 """TLS of one call: whose certificates are believed, and what a developer is told of the others."""
 
+import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +100,17 @@ def test_a_handshake_without_end_is_cut_off_by_the_clock() -> None:
     assert "TLS handshake" in failed.message
 
 
+def test_a_dripping_handshake_is_too(authority: Authority) -> None:
+    def drip(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection, contextlib.suppress(OSError):
+            connection.sendall(b"\x16\x03\x03\x40\x00")  # announces a handshake message of 16 KiB
+            for _ in range(1000):
+                connection.sendall(b"\x02")
+                time.sleep(0.05)
+
+    assert _against(drip, timeout_s=0.5).code == "timeout"
+
+
 def test_a_dripping_body_is_cut_off_under_tls_too(authority: Authority) -> None:
     with Receiver(tls=authority.server_context("localhost")) as receiver:
         receiver.script(drip_body(200, 0.05), close())
@@ -105,10 +118,10 @@ def test_a_dripping_body_is_cut_off_under_tls_too(authority: Authority) -> None:
         assert [failure(url, timeout_s=1.0).code for _ in range(2)] == ["timeout", "broken_answer"]
 
 
-def _against(serve: Callable[[socket.socket], Any]) -> http.CallFailed:
+def _against(serve: Callable[[socket.socket], Any], *, timeout_s: float = 20.0) -> http.CallFailed:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
-        failed = failure(f"https://localhost:{listener.getsockname()[1]}/")
+        failed = failure(f"https://localhost:{listener.getsockname()[1]}/", timeout_s=timeout_s)
         thread.join(10)
     return failed
