@@ -72,8 +72,8 @@ class Bench:
         self.start()
         self.publish(1, to=1)  # wakes everything, and tells what a delivery looks like
         self.wait_for(1)
+        self.settle()
         request = self.request()
-        self.tell()
         if self.options.completions:
             report_latency(self.latency())
         if self.options.deliveries:
