@@ -218,7 +218,8 @@ def release(lease: uuid.UUID) -> None:
 def nudge(endpoint_id: uuid.UUID, deliveries: int = 1, *, after_s: float = 0) -> None:
     """Tell the workers, once the transaction is committed. What is lost of that the sweeper makes up for."""
     lanes = min(LANES, -(-deliveries // BATCH))
-    transaction.on_commit(partial(_tell, endpoint_id, lanes, after_s))
+    # Robust: what fails here must not look like a failure of the transaction, which is committed.
+    transaction.on_commit(partial(_tell, endpoint_id, lanes, after_s), robust=True)
 
 
 def _tell(endpoint_id: uuid.UUID, lanes: int, after_s: float) -> None:

@@ -23,11 +23,12 @@ IF_WANTED: Final = frozenset({EventType.COMPLETION_CREATED, EventType.COMPLETION
 
 # Raw, as neither bulk_create nor a foreign key can do this: with ON CONFLICT Django doesn't tell which rows were new,
 # and the key is checked at the commit, where an organization that is gone would take the whole batch with it. The lock
-# is the one that a foreign key takes; it keeps the organization until the commit.
+# is the one that a foreign key takes; it keeps the organization until the commit. The rows travel as one JSON text: a
+# fraction of the cost of arrays, whose every quote is quoted.
 _INSERT: Final = """
 INSERT INTO webhooks_event (id, organization_id, type, data, dedupe_key, created_at)
-SELECT new.id, new.organization_id, new.type, new.data::jsonb, new.dedupe_key, %s
-FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::text[])
+SELECT new.id, new.organization_id, new.type, new.data, new.dedupe_key, %s
+FROM ROWS FROM (json_to_recordset(%s) AS (id uuid, organization_id uuid, type text, data jsonb, dedupe_key text))
      WITH ORDINALITY AS new (id, organization_id, type, data, dedupe_key, position)
 JOIN accounts_organization AS organization ON organization.id = new.organization_id
 ORDER BY new.position
@@ -152,9 +153,18 @@ def _insert(events: list[Event], now: datetime) -> set[uuid.UUID]:
     """The ids of those that are new."""
     if not events:
         return set()
-    rows = ((row.id, row.organization_id, row.type, json.dumps(row.data), row.dedupe_key) for row in events)
+    rows = [
+        {
+            "id": str(event.id),
+            "organization_id": str(event.organization_id),
+            "type": event.type,
+            "data": event.data,
+            "dedupe_key": event.dedupe_key,
+        }
+        for event in events
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(_INSERT, [now, *map(list, zip(*rows, strict=True))])
+        cursor.execute(_INSERT, [now, json.dumps(rows)])
         return {row[0] for row in cursor.fetchall()}
 
 

@@ -301,6 +301,24 @@ def test_what_cannot_be_told_is_set_aside_with_its_record(organization, ended, m
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_broker_that_fails_as_nobody_foresaw_sets_nothing_aside(organization, ended, monkeypatch):
+    """What was committed is no failure of the batch: the sweeper finds its deliveries."""
+    endpoint = listen(organization)
+    calls_of_broker = []
+
+    def fail(*_, **__):
+        calls_of_broker.append(1)
+        raise RuntimeError("of a kind that nobody foresaw")
+
+    monkeypatch.setattr("helixflow.lib.tasks.nudge", fail)
+    send(ended(), ended())
+    meter.Meter().drain()
+    assert calls_of_broker
+    assert (UsageRecord.objects.count(), UsageReject.objects.count(), left()) == (2, 0, 0)
+    assert Delivery.objects.filter(endpoint=endpoint).count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
 def test_text_of_clients_is_told_as_it_is_recorded(organization, ended):
     listen(organization, model_names=["a\ufffdb"])
     listen(organization)
