@@ -359,6 +359,7 @@ LOGGING = {
         "celery": {"level": "WARNING"},
         "django": {"handlers": [], "propagate": True},
         "django.security.DisallowedHost": {"level": "CRITICAL"},  # a trace for whoever forges a Host; 400 is logged
+        "urllib3": {"level": "INFO"},  # below that it writes whole URLs, and receivers of webhooks keep tokens in them
         "uvicorn": {"handlers": [], "propagate": True},
     },
 }

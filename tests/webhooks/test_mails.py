@@ -1,6 +1,5 @@
 """Whom it tells that an endpoint was disabled, of what, and that it does so whatever is down meanwhile."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from smtplib import SMTPServerDisconnected
 from typing import Any
@@ -82,21 +81,22 @@ def test_it_names_the_endpoint_what_was_wrong_what_waits_and_where_to_go(failing
     with time_machine.travel(NOON, tick=False):
         Endpoint.objects.update(disabled_at=NOON, failing_since=NOON - timedelta(days=5))
         attempt(delivery(failing), at=before(hours=3), succeeded=False, status=None, error_code="dns")
-        attempt(delivery(failing), at=before(hours=2), succeeded=False, status=503, error_code="status")
+        said = {"error_code": "status", "error": "The receiver answered 503. Any 2xx is a success."}
+        attempt(delivery(failing), at=before(hours=2), succeeded=False, status=503, **said)
         test = delivery(failing, test=True, state=DeliveryState.FAILED)
         attempt(test, at=before(hours=1), succeeded=False, status=418, error_code="status")
         delivery(failing, state=DeliveryState.SUCCEEDED)
         mails.send_disabled(failing.id)
     text, html = text_and_html(mailoutbox)
     for body in (text, html):
-        said = words(body)
-        assert f"{URL}<" in said or f"{URL} " in said
-        assert "of Acme:" in said
-        assert "disabled on 2026-05-06 12:00:00 UTC" in said
-        assert "failed since 2026-05-01 12:00:00 UTC" in said
-        assert re.search("Last error: (<strong>)?503 Service Unavailable", said)
-        assert "2 deliveries wait" in said
-        assert f"{settings.PUBLIC_URL}/dashboard/webhooks/{failing.public_id}" in said
+        told = words(body)
+        assert f"{URL}<" in told or f"{URL} " in told
+        assert "of Acme:" in told
+        assert "disabled on 2026-05-06 12:00:00 UTC" in told
+        assert "failed since 2026-05-01 12:00:00 UTC" in told
+        assert "Last error: The receiver answered 503. Any 2xx is a success." in told
+        assert "2 deliveries wait" in told
+        assert f"{settings.PUBLIC_URL}/dashboard/webhooks/{failing.public_id}" in told
     assert "Orders <b>" in text
     assert "Orders &lt;b&gt;" in html
 
