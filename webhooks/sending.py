@@ -33,7 +33,11 @@ BAD_STATUS: Final = "status"
 TOO_LONG: Final = "answer_too_long"
 SECRET_LOST: Final = "secret_lost"  # noqa: S105  # a code, no secret
 
+FAILING_LANES: Final = 16  # half of the threads that `manage.py up` gives a deliverer
+
 stopping = threading.Event()  # set when the worker is to end
+# Of one that fails the next call may hang too: however many of them there are, the others find a thread.
+_at_failing = threading.BoundedSemaphore(FAILING_LANES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,17 @@ def work(endpoint_id: uuid.UUID) -> int:
     endpoint = Endpoint.objects.filter(id=endpoint_id, deleted_at=None).first()
     if endpoint is None:
         return 0
+    if endpoint.failing_since is None:
+        return _work(endpoint)
+    if not _at_failing.acquire(blocking=False):
+        return 0  # the sweeper tells of it again
+    try:
+        return _work(endpoint)
+    finally:
+        _at_failing.release()
+
+
+def _work(endpoint: Endpoint) -> int:
     lease, claimed = queue.claim(endpoint)
     give_back_at = time.monotonic() + settings.WEBHOOK_LEASE_S / 4
     again: set[int] = set()
@@ -64,10 +79,10 @@ def work(endpoint_id: uuid.UUID) -> int:
     if sent < len(claimed):
         queue.release(lease)
     if wanted and (sent < len(claimed) or len(claimed) == queue.BATCH):
-        queue.nudge(endpoint_id)
+        queue.nudge(endpoint.id)
     for delay_s in sorted(again):
         if delay_s <= queue.LONGEST_COUNTDOWN_S:
-            queue.nudge(endpoint_id, after_s=delay_s)
+            queue.nudge(endpoint.id, after_s=delay_s)
     return sent
 
 

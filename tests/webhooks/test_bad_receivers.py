@@ -99,6 +99,24 @@ def test_bad_receivers_delay_nobody_else(endpoints, receiver, tmp_path: Path) ->
     assert most - before < GROWTH_BYTES
 
 
+def test_however_many_fail_they_leave_threads_to_the_others(organization, receiver, settings, tmp_path: Path) -> None:
+    """With four lanes each they could fill all there are."""
+    base = receiver.url.removesuffix(receiver.path)
+    with workers.broker(settings.REDIS_URL):
+        bad = [factories.endpoint(organization, f"{base}/hangs") for _ in range(20)]
+        happening = services.Happening(organization.id, EventType.QUOTA_LOW, {"threshold": 80})
+        with workers.deliverer(tmp_path, **QUICK):
+            services.publish_all([happening])
+            wait_for(lambda: Attempt.objects.count() == len(bad))
+            good = factories.endpoint(organization, f"{base}/good")
+            publish_steadily(good)
+            wait_for(lambda: not good.deliveries.filter(state="pending").exists())
+    attempts = good.attempts.select_related("delivery")
+    late = [attempt.started_at - attempt.delivery.created_at for attempt in attempts]
+    assert len(late) == ROUNDS
+    assert max(late) < timedelta(seconds=GENEROUS_S)
+
+
 def test_what_is_written_of_them(endpoints, receiver, tmp_path: Path) -> None:
     happening = services.Happening(endpoints["/good"].organization_id, EventType.QUOTA_LOW, {"threshold": 80})
     with workers.deliverer(tmp_path, **QUICK):
