@@ -55,8 +55,10 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Drained:
+    """``cpu_us``: what the sending process spent on each, which a busy machine disturbs less than the rate."""
+
     per_second: float
-    cpu_us: dict[str, float]  # of a delivery
+    cpu_us: float
 
 
 class Bench:
@@ -167,21 +169,22 @@ class Bench:
 
     def throughput(self, request: dict[str, Any]) -> None:
         count = self.options.deliveries
-        bare: list[float] = []
+        bare: list[Drained] = []
         drained: dict[int, list[Drained]] = {1: [], ENDPOINTS: []}
         for _ in range(self.options.rounds):
             for to, found in drained.items():
                 bare.append(self.bare(request, min(count, 2_000)))
                 found.append(self.drain(count, to=to))
-        report_throughput(statistics.median(bare), drained)
+        report_throughput(bare, drained)
 
-    def bare(self, request: dict[str, Any], count: int) -> float:
+    def bare(self, request: dict[str, Any], count: int) -> Drained:
         command = [sys.executable, str(ROOT / "bench" / "bare.py"), f"http://127.0.0.1:{self.port}/bare", str(count)]
         done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
         if done.returncode:
             raise BenchError(f"The bare loop failed:\n{done.stderr}")
         self.tell()
-        return float(done.stdout)
+        rate, cpu_us = done.stdout.split()
+        return Drained(float(rate), float(cpu_us))
 
     def drain(self, count: int, *, to: int) -> Drained:
         before = self.cpu()
@@ -189,8 +192,7 @@ class Bench:
         arrived, first, last = self.wait_for(count)
         self.tell()
         self.settle()
-        spent = {name: (seconds - before[name]) / count * 1e6 for name, seconds in self.cpu().items()}
-        return Drained((arrived - 1) / (last - first), spent)
+        return Drained((arrived - 1) / (last - first), (self.cpu() - before) / count * 1e6)
 
     def publish(self, count: int, *, to: int) -> None:
         """In one transaction, as nobody does: the backlog is there at once."""
@@ -250,10 +252,10 @@ class Bench:
         if (succeeded, attempts) != (self.made, self.made):
             raise BenchError(f"{self.made:,} deliveries became {succeeded:,}, with {attempts:,} attempts")
 
-    def cpu(self) -> dict[str, float]:
+    def cpu(self) -> float:
         """Seconds of the deliverer's, all threads."""
         threads = Path(f"/proc/{self.deliverer}/task").glob("*/schedstat")
-        return {"deliverer": sum(int(each.read_text().split()[0]) for each in threads) / 1e9}
+        return sum(int(each.read_text().split()[0]) for each in threads) / 1e9
 
 
 def _wait(condition: Callable[[], bool], what: str) -> None:
@@ -273,13 +275,21 @@ def report_latency(found: dict[str, list[float]]) -> None:
             print(f"  {f'{name} ({len(ordered)})':<44} {p50:>6.0f}   {p99:>6.0f}   {ordered[-1]:>7.0f}")
 
 
-def report_throughput(bare: float, drained: dict[int, list[Drained]]) -> None:
+def report_throughput(bare: list[Drained], drained: dict[int, list[Drained]]) -> None:
+    loop = median(bare)
     print(f"\n{'One worker process on a backlog':<46} each/s   of the bare loop   CPU µs")
-    print(f"  {'bare loop of requests.post':<44} {bare:>6.0f}")
-    for endpoints, found in drained.items():
-        rate = statistics.median(each.per_second for each in found)
-        cpu = statistics.median(each.cpu_us["deliverer"] for each in found)
-        print(f"  {f'to {endpoints} endpoint(s)':<44} {rate:>6.0f}   {rate / bare:>16.0%}   {cpu:>6.0f}")
+    print(f"  {'bare loop of requests.post':<44} {loop.per_second:>6.0f} {loop.cpu_us:>27.0f}")
+    for endpoints, samples in drained.items():
+        found = median(samples)
+        share = found.per_second / loop.per_second
+        print(f"  {f'to {endpoints} endpoint(s)':<44} {found.per_second:>6.0f} {share:>18.0%} {found.cpu_us:>8.0f}")
+
+
+def median(samples: list[Drained]) -> Drained:
+    return Drained(
+        statistics.median(sample.per_second for sample in samples),
+        statistics.median(sample.cpu_us for sample in samples),
+    )
 
 
 if __name__ == "__main__":
