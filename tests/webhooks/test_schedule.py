@@ -65,6 +65,8 @@ def test_no_delay_is_ever_out_of_bounds(attempts: int, chance: float, asked_s: f
         ("1.5", None),
         ("٣", None),
         ("Mon, 99 Nov 2026 12:01:00 GMT", None),
+        ("Mon, 23 Nov 2026 12:01:00 +99999999999999999999", None),
+        (f"Mon, 23 Nov {'9' * 30} 12:01:00 GMT", None),
     ],
 )
 def test_retry_after_comes_in_two_forms_and_in_nonsense(value: str | None, seconds: float | None) -> None:
