@@ -32,6 +32,7 @@ LEASE_S: Final = 6
 ROLLED_BACK: Final = 0.05  # of the transactions: nobody may hear of their events
 MOST_AT_ONCE: Final = 20  # events of a transaction
 RESTARTED: Final = "the broker"
+MOST_UNFINISHED: Final = 200
 PATIENCE_S: Final = 180.0  # after the last event, until nothing is left to do
 
 
@@ -129,7 +130,8 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         for worker in self.of.values():
-            worker.__exit__()
+            if worker.process.poll() is None:
+                worker.kill()
 
     def complaints(self) -> list[str]:
         found = []
@@ -147,7 +149,11 @@ def _is_about_the_broker(output: str) -> bool:
 
 
 class Publisher(threading.Thread):
-    """Publishes in transactions of a few events, at a steady pace. ``events``: public id → number in its data."""
+    """Publishes in transactions of a few events, at a steady pace, and waits while too many are unfinished: what is
+    late shall be so because of what was killed, and not because the machine is busy.
+
+    ``events``: public id → number in its data.
+    """
 
     def __init__(self, seed: int, organization: Organization, total: int, per_second: float) -> None:
         super().__init__()
@@ -167,6 +173,8 @@ class Publisher(threading.Thread):
         try:
             while (done := len(self.events)) < self.total:
                 time.sleep(max(0.0, began + done / self._per_second - time.monotonic()))
+                while workers.unfinished() > MOST_UNFINISHED:
+                    time.sleep(0.1)
                 self._transaction(min(self._dice.randint(1, MOST_AT_ONCE), self.total - done))
         except Exception as error:  # noqa: BLE001  # told in the report, by the other thread
             self.error = error
