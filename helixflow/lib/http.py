@@ -10,6 +10,7 @@ import io
 import logging
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ CONNECT: Final = "connect"
 TLS: Final = "tls"
 TIMEOUT: Final = "timeout"
 BROKEN_ANSWER: Final = "broken_answer"
+
+# Of one process. Anybody can send a name whose server says nothing, and the threads that serve pages are few.
+CHECKS_AT_ONCE: Final = 4
+_checks = threading.BoundedSemaphore(CHECKS_AT_ONCE)
 
 _HEAD_BYTES: Final = 256 * 1024
 _CHUNKING: Final = 8  # a chunk of one byte takes six
@@ -66,12 +71,13 @@ class Answer:
 
 
 def check_url(url: str) -> None:
-    """Whether calls can be made to it now. Looks its name up, for 3 s at most. Raises errors.InvalidRequest."""
+    """Whether calls can be made to it now. Looks its name up, for 3 s at most.
+
+    Raises errors.InvalidRequest; ServiceUnavailable while others' names are being looked up and take long.
+    """
     try:
         target = addresses.parse(url)
-        found = [target.host]
-        if not target.is_address:
-            found = addresses.resolve(target.host, target.port, timeout_s=addresses.RESOLVE_S)
+        found = [target.host] if target.is_address else _resolve(target)
         for address in found:  # any of them may be the first when it comes to calls
             addresses.judge(address, port=target.port, host=target.host)
     except addresses.Refused as refused:
@@ -99,6 +105,15 @@ def post(url: str, *, body: bytes, headers: Mapping[str, str], timeout_s: float,
         raise CallFailed(BROKEN_ANSWER, _broken(error, call), call.address) from error
     finally:
         call.close()
+
+
+def _resolve(target: addresses.Target) -> list[str]:
+    if not _checks.acquire(blocking=False):
+        raise errors.ServiceUnavailable("Too many names are being looked up. Try again.", retry_after=3)
+    try:
+        return addresses.resolve(target.host, target.port, timeout_s=addresses.RESOLVE_S)
+    finally:
+        _checks.release()
 
 
 class _Call:

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from helixflow.lib import addresses, http
-from helixflow.lib.errors import InvalidRequest
+from helixflow.lib.errors import InvalidRequest, ServiceUnavailable
 
 PUBLIC = "93.184.216.34"
 NOT_PUBLIC_IPV4 = [
@@ -163,6 +164,29 @@ def test_in_production_only_https_will_do_and_no_setting_is_mentioned(
     http.check_url("https://hooks.example.com/")
     assert "https://" in refusal("http://hooks.example.com/")
     assert "HELIXFLOW" not in refusal("https://127.0.0.1/")
+
+
+def test_names_that_hang_hold_few_of_the_threads_that_serve_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = threading.Semaphore(0), threading.Event()
+
+    def getaddrinfo(*args: Any, **kwargs: Any) -> list[Any]:
+        asked.release()
+        answer.wait(60)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(addresses, "RESOLVE_S", 60)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    url = "https://hangs.example.com/"
+    with ThreadPoolExecutor(http.CHECKS_AT_ONCE) as pool:
+        waiting = [pool.submit(refusal, url) for _ in range(http.CHECKS_AT_ONCE)]
+        try:
+            assert all(asked.acquire(timeout=30) for _ in waiting)
+            with pytest.raises(ServiceUnavailable):
+                http.check_url(url)
+        finally:
+            answer.set()
+        assert all("could not be resolved" in each.result() for each in waiting)
+    assert "could not be resolved" in refusal(url)
 
 
 def test_a_name_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
