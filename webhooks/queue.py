@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from helixflow.lib import ids, tasks
-from webhooks.models import DeliveryState, DisabledReason, Endpoint
+from webhooks.models import DeliveryState, Endpoint
 
 LANES: Final = 4
 BATCH: Final = 10  # deliveries that a lane claims at once
@@ -258,7 +258,3 @@ def _end_rotations(now: datetime) -> None:
     """A secret that signs nothing any more need not be kept."""
     over = Endpoint.objects.filter(rotation_ends_at__lte=now)
     over.update(sealed_previous_secret="", rotation_ends_at=None)
-
-
-def disabled_by_platform() -> set[str]:
-    return {DisabledReason.GONE, DisabledReason.FAILING}
