@@ -145,7 +145,8 @@ class Processes:
 
 def _is_about_the_broker(output: str) -> bool:
     """Celery tells of a broker that went away with a traceback."""
-    return "redis.exceptions" in output or "ConnectionRefusedError" in output
+    told = ("redis.exceptions", "ConnectionRefusedError", "Couldn't ack")
+    return any(words in output for words in told)
 
 
 class Publisher(threading.Thread):
