@@ -33,11 +33,15 @@ BAD_STATUS: Final = "status"
 TOO_LONG: Final = "answer_too_long"
 SECRET_LOST: Final = "secret_lost"  # noqa: S105  # a code, no secret
 
-FAILING_LANES: Final = 16  # half of the threads that `manage.py up` gives a deliverer
+WARY_LANES: Final = 16  # half of the threads that `manage.py up` gives a deliverer
+SLOW: Final = 1 / 3  # of the time that a call may take
+SLOW_FOR_S: Final = 300  # after a slow call, however quick those after it are
 
 stopping = threading.Event()  # set when the worker is to end
-# Of one that fails the next call may hang too: however many of them there are, the others find a thread.
-_at_failing = threading.BoundedSemaphore(FAILING_LANES)
+# Of one that fails, or takes its time to succeed, the next call may hang too: however many of them there are, others
+# find a thread.
+_wary = threading.BoundedSemaphore(WARY_LANES)
+_slow: dict[uuid.UUID, float] = {}  # endpoints, each until when (monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +59,14 @@ def work(endpoint_id: uuid.UUID) -> int:
     endpoint = Endpoint.objects.filter(id=endpoint_id, deleted_at=None).first()
     if endpoint is None:
         return 0
-    if endpoint.failing_since is None:
+    if endpoint.failing_since is None and _slow.get(endpoint.id, 0) <= time.monotonic():
         return _work(endpoint)
-    if not _at_failing.acquire(blocking=False):
+    if not _wary.acquire(blocking=False):
         return 0  # the sweeper tells of it again
     try:
         return _work(endpoint)
     finally:
-        _at_failing.release()
+        _wary.release()
 
 
 def _work(endpoint: Endpoint) -> int:
@@ -102,6 +106,8 @@ def prepare(*, endpoint: Endpoint, delivery: queue.Claimed, now: datetime) -> Pr
 def _send(lease: uuid.UUID, endpoint: Endpoint, delivery: queue.Claimed) -> tuple[bool, float | None]:
     """Whether the endpoint is still to be sent to, and in how many seconds this one is tried again."""
     outcome = attempt(endpoint, delivery)
+    if outcome.duration_ms >= settings.WEBHOOK_TIMEOUT_S * 1000 * SLOW:
+        _note_slow(endpoint.id)
     delay_s = None if outcome.succeeded else _delay_s(delivery, outcome)
     wanted = queue.record(
         lease=lease,
@@ -111,6 +117,14 @@ def _send(lease: uuid.UUID, endpoint: Endpoint, delivery: queue.Claimed) -> tupl
         next_attempt_at=None if delay_s is None else timezone.now() + timedelta(seconds=delay_s),
     )
     return wanted, delay_s
+
+
+def _note_slow(endpoint_id: uuid.UUID) -> None:
+    now = time.monotonic()
+    for each, until in list(_slow.items()):  # deleted ones among them, which nobody asks for again
+        if until <= now:
+            _slow.pop(each, None)
+    _slow[endpoint_id] = now + SLOW_FOR_S
 
 
 def attempt(endpoint: Endpoint, delivery: queue.Claimed) -> queue.Outcome:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import factories
-from tests.fakes.receiver import Behaviour, Call, Receiver, drip_body, drip_head, flood, hang, status
+from tests.fakes.receiver import Behaviour, Call, Receiver, after, drip_body, drip_head, flood, hang, status
 from tests.stack import wait_for
 from tests.webhooks import workers
 from webhooks import sending, services
@@ -25,6 +25,7 @@ BAD: dict[str, Behaviour] = {
 GOOD = ("/good", "/better", "/best")
 ROUNDS, EVERY_S = 40, 0.1
 TIMEOUT_S = 2
+SLOW = after(TIMEOUT_S * 0.8, status())
 GENEROUS_S = 5.0  # what a busy machine may need; a good endpoint behind the bad ones would wait for tens of seconds
 GROWTH_BYTES = 48 * 1024 * 1024
 QUICK = {
@@ -37,7 +38,7 @@ QUICK = {
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     def answer(call: Call) -> Behaviour:
-        return BAD.get(call.path, status())
+        return SLOW if call.path == "/slow" else BAD.get(call.path, status())
 
     with Receiver() as running:
         running.answer = answer
@@ -99,11 +100,14 @@ def test_bad_receivers_delay_nobody_else(endpoints, receiver, tmp_path: Path) ->
     assert most - before < GROWTH_BYTES
 
 
-def test_however_many_fail_they_leave_threads_to_the_others(organization, receiver, settings, tmp_path: Path) -> None:
-    """With four lanes each they could fill all there are."""
+@pytest.mark.parametrize("path", ["/hangs", "/slow"])
+def test_however_many_hold_threads_they_leave_some_to_the_others(
+    organization, receiver, settings, tmp_path: Path, path: str
+) -> None:
+    """With four lanes each they could fill all there are, whether they fail or succeed at the last moment."""
     base = receiver.url.removesuffix(receiver.path)
     with workers.broker(settings.REDIS_URL):
-        bad = [factories.endpoint(organization, f"{base}/hangs") for _ in range(20)]
+        bad = [factories.endpoint(organization, f"{base}{path}") for _ in range(20)]
         happening = services.Happening(organization.id, EventType.QUOTA_LOW, {"threshold": 80})
         with workers.deliverer(tmp_path, **QUICK):
             services.publish_all([happening])

@@ -1,5 +1,7 @@
 """One attempt: what is sent, what is made of the answer, and when a lane ends."""
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -176,6 +178,19 @@ def test_what_it_has_not_tried_in_time_a_lane_gives_back(
     assert sending.work(endpoint.id) == 1
     assert not Delivery.objects.exclude(lease=None).exists()
     assert (endpoint.id, 0) in nudged
+
+
+def test_an_endpoint_that_was_slow_counts_as_one_whose_calls_may_hang(
+    endpoint: Endpoint, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.script(fake.after(0.5, fake.status()))
+    assert sending.work(deliver(endpoint)[0].endpoint_id) == 1
+    monkeypatch.setattr(sending, "_wary", threading.BoundedSemaphore(1))
+    deliver(endpoint)
+    with sending._wary:
+        assert sending.work(endpoint.id) == 0
+        sending._slow[endpoint.id] = time.monotonic()
+        assert sending.work(endpoint.id) == 1
 
 
 def test_a_worker_that_is_to_end_gives_back_the_rest(
