@@ -181,12 +181,27 @@ def response_text(attempt: Attempt) -> str:
 
 def curl(attempt: Attempt, body: bytes) -> str:
     """The attempt as a command for a shell: the same URL, headers and body."""
-    parts = ["curl --globoff --request POST " + shlex.quote(attempt.url)]
+    parts = ["curl --globoff --request POST " + _quoted(attempt.url)]
     for name, value in attempt.request_headers.items():
         if name.lower() not in _MADE_BY_CURL:
-            parts.append("--header " + shlex.quote(f"{name}: {value}"))
-    parts.append("--data-raw " + shlex.quote(body.decode()))
+            parts.append("--header " + _quoted(f"{name}: {value}"))
+    parts.append("--data-raw " + _quoted(body.decode()))
     return " \\\n  ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    """For a shell. Controls are spelled out: pasted, a DEL deletes what is before it, and so the quote that guards it.
+
+    Bodies may hold some, since JSON escapes only the first 32, and ``end_user`` comes from anybody.
+    """
+    if _INVISIBLE.search(text) is None:
+        return shlex.quote(text)
+    escaped = text.replace("\\", r"\\").replace("'", r"\'")
+    return f"$'{_INVISIBLE.sub(_octal, escaped)}'"
+
+
+def _octal(found: re.Match[str]) -> str:
+    return "".join(f"\\{byte:03o}" for byte in found[0].encode())
 
 
 def _lines(headers: Mapping[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 import itertools
 import re
 import shlex
+import subprocess
 from datetime import timedelta
 from html import unescape
 
@@ -206,6 +207,18 @@ def test_the_body_is_copied_byte_for_byte_and_curl_repeats_the_request(owner, or
     assert words[words.index("--data-raw") + 1].encode() == sent
     given = [word for before, word in itertools.pairwise(words) if before == "--header"]
     assert sorted(given) == ["X-Odd: it's\t“x”", "webhook-signature: v1,abc="]
+
+
+def test_what_is_copied_as_curl_holds_no_key_that_a_terminal_would_obey(delivery):
+    evil = "\x7f" * 400 + "touch owned #\x9b2J\u202e' \\ \\\\x41 ü\ufeff123"
+    body = payloads.body(event_type="completion.created", created_at=NOW, data={"end_user": evil})
+    command = delivery_words.curl(rows.attempt(delivery), body)
+    assert re.search("[\x7f-\x9f\u202e\ufeff]", command) is None
+    shown = subprocess.run(
+        ["bash", "-c", f'curl() {{ printf "%s\\0" "$@"; }}\n{command}'], capture_output=True, check=True
+    )
+    assert shown.stdout.split(b"\0")[-2] == body
+    assert shown.stderr == b""
 
 
 def test_attempts_are_numbered_and_capped_at_the_newest_fifty(owner, delivery, django_assert_max_num_queries):
