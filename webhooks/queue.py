@@ -20,11 +20,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from helixflow.lib import ids, tasks
-from webhooks.models import DeliveryState, Endpoint
+from webhooks.models import Endpoint
 
 LANES: Final = 4
 BATCH: Final = 10  # deliveries that a lane claims at once
 DISABLE_AFTER: Final = timedelta(days=5)  # of nothing but failures
+STRAYS: Final = 1000  # of a deleted endpoint that one sweep cancels
 LOOK_FOR_TESTS: Final = timedelta(minutes=10)
 LOCKS: Final = 0x5745_4248  # the space of advisory locks that the endpoints' are in
 LONGEST_COUNTDOWN_S: Final = 60
@@ -111,6 +112,24 @@ SELECT endpoint.id, due.found FROM webhooks_endpoint AS endpoint, LATERAL (
 WHERE endpoint.deleted_at IS NULL AND due.found > 0
 AND (endpoint.disabled_at IS NULL OR EXISTS (
     SELECT 1 FROM webhooks_delivery WHERE endpoint_id = endpoint.id AND id >= %(recent)s AND test))
+"""
+
+# Also of endpoints that were deleted long ago: the sweeper may have been away meanwhile. One look into an index for
+# each, and what somebody else holds at this moment is left to the next sweep, so that two sweepers don't lock each
+# other out.
+CANCEL_STRAYS: Final = """
+WITH stray AS (
+    SELECT found.id FROM webhooks_endpoint AS endpoint, LATERAL (
+        SELECT delivery.id FROM webhooks_delivery AS delivery
+        WHERE endpoint_id = endpoint.id AND state = 'pending'
+        ORDER BY next_attempt_at LIMIT %(most)s
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS found
+    WHERE endpoint.deleted_at IS NOT NULL
+)
+UPDATE webhooks_delivery AS delivery
+SET state = 'cancelled', next_attempt_at = NULL, ended_at = %(now)s, lease = NULL, leased_until = NULL
+WHERE delivery.id = ANY(ARRAY(SELECT id FROM stray))  -- each by its key: of a join the planner reads the whole table
 """
 
 
@@ -246,12 +265,7 @@ def sweep() -> int:
 def _cancel_strays(now: datetime) -> None:
     """What was being written while its endpoint was deleted."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE webhooks_delivery SET state = %s, next_attempt_at = NULL, ended_at = %s, lease = NULL, "
-            "leased_until = NULL FROM webhooks_endpoint AS endpoint "
-            "WHERE endpoint.id = endpoint_id AND endpoint.deleted_at > %s AND state = %s",
-            [DeliveryState.CANCELLED, now, now - timedelta(hours=1), DeliveryState.PENDING],
-        )
+        cursor.execute(CANCEL_STRAYS, {"now": now, "most": STRAYS})
 
 
 def _end_rotations(now: datetime) -> None:

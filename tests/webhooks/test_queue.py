@@ -347,6 +347,14 @@ def test_the_sweeper_cancels_what_came_while_its_endpoint_was_deleted(endpoint: 
     assert told == []
 
 
+def test_the_sweeper_cancels_also_after_it_was_away_for_days(endpoint: Endpoint, told: list[Any]) -> None:
+    deliveries(endpoint, 3)
+    Endpoint.objects.update(deleted_at=timezone.now() - timedelta(days=3))
+    queue.sweep()
+    assert not Delivery.objects.filter(state=DeliveryState.PENDING).exists()
+    assert told == []
+
+
 def test_the_sweeper_forgets_secrets_whose_rotation_is_over(endpoint: Endpoint, told: list[Any]) -> None:
     Endpoint.objects.update(sealed_previous_secret="sealed", rotation_ends_at=timezone.now() + HOUR)
     queue.sweep()
