@@ -8,7 +8,7 @@ from django.contrib.auth.password_validation import validate_password
 from accounts.models import User
 from accounts.passwords import MAXIMUM_LENGTH
 from accounts.services import USERNAME_MAXIMUM
-from helixflow.lib.errors import InvalidRequest
+from helixflow.lib.errors import HelixError
 
 
 def password_field(label: str, autocomplete: str, hint: str = "") -> forms.CharField:
@@ -33,7 +33,7 @@ NEW_PASSWORD_HINT = "At least 8 characters."  # noqa: S105  # no password
 
 
 class ServiceForm(forms.Form):
-    def add_problems(self, refused: InvalidRequest) -> None:
+    def add_problems(self, refused: HelixError) -> None:
         """What a service refused, beside the fields it names; what names no field here, above them."""
         shown = {field: message for field, message in refused.details.items() if field in self.fields}
         for field, message in shown.items():

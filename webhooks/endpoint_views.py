@@ -66,7 +66,7 @@ def endpoint_new(request: HttpRequest) -> HttpResponse:
             return redirect("webhooks")
         try:
             endpoint, secret = endpoints.create(organization=organization, user=membership.user, **form.values())
-        except errors.InvalidRequest as error:
+        except (errors.InvalidRequest, errors.ServiceUnavailable) as error:
             form.add_problems(error)
             sent["once"] = once.new_token()
         else:
@@ -87,7 +87,7 @@ def endpoint_detail(request: HttpRequest, endpoint_id: str) -> HttpResponse:
     if form.is_valid():
         try:
             endpoints.update(endpoint=endpoint, user=membership.user, **form.changes())
-        except errors.InvalidRequest as error:
+        except (errors.InvalidRequest, errors.ServiceUnavailable) as error:
             form.add_problems(error)
         else:
             messages.success(request, "Endpoint saved.")

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts import api_keys
 from accounts.models import Role
+from helixflow.lib import errors
 from tests import factories
 from tests.webhooks.visits import FORM, HOOK, URL, main_of, new_form, signed_in, state_of, text_of
 from webhooks import endpoints
@@ -286,6 +287,21 @@ def test_a_form_that_came_back_with_errors_can_be_sent_again(owner, organization
     page = client.post(f"{URL}/new", bad).content.decode()
     [once] = re.findall(r'name="once" value="([^"]+)"', page)
     assert once != bad["once"]
+    assert "whsec_" in client.post(f"{URL}/new", FORM | {"once": once}).content.decode()
+
+
+def test_with_too_many_names_being_looked_up_the_form_comes_back_as_it_was(owner, organization, endpoint, monkeypatch):
+    def busy(url: str) -> None:
+        raise errors.ServiceUnavailable("Too many names are being looked up. Try again.")
+
+    client, url = signed_in(owner), "https://other.example.com/hooks"
+    with monkeypatch.context() as patched:
+        patched.setattr("helixflow.lib.http.check_url", busy)
+        pages = [client.post(f"{URL}/{path}", new_form(client, url=url)) for path in ("new", endpoint.public_id)]
+    for page in pages:
+        assert "Too many names are being looked up. Try again." in text_of(page)
+        assert f'value="{url}"' in page.content.decode()
+    [once] = re.findall(r'name="once" value="([^"]+)"', pages[0].content.decode())
     assert "whsec_" in client.post(f"{URL}/new", FORM | {"once": once}).content.decode()
 
 
