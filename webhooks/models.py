@@ -5,6 +5,7 @@ from typing import ClassVar, Final, Self
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from accounts.models import Organization, User
 from helixflow.lib import crypto, ids
@@ -109,9 +110,9 @@ class Endpoint(models.Model):
         """And by nobody's hand: somebody should look."""
         return self.disabled_reason in BY_PLATFORM
 
-    @property
+    @cached_property  # a lane signs many times
     def secret(self) -> str:
-        """Raises crypto.Undecryptable."""
+        """As of when it is first asked for. Raises crypto.Undecryptable."""
         return crypto.decrypt(self.sealed_secret)
 
     @property

@@ -26,6 +26,7 @@ KEPT_HEADERS: Final = 50
 KEPT_HEADER: Final = 500  # characters
 USER_AGENT: Final = "HelixFlow-Webhooks/1.1"
 GONE: Final = 410
+TURN_S: Final = 1.0
 
 # error_code of an attempt that was answered; without an answer it is one of helixflow.lib.http's.
 REDIRECT: Final = "redirect"
@@ -52,24 +53,43 @@ class Prepared:
 
 
 def work(endpoint_id: uuid.UUID) -> int:
-    """One lane: claim some of what is due at an endpoint and send it. How many were sent.
+    """A worker thread's turn at an endpoint: lanes one after another while there is more. How many were sent.
 
-    Ends early where the receiver is slow, or is not to be sent to any more, and gives back what it did not try.
+    A turn is short, so that those with a backlog take turns, and longer than a lane, which takes milliseconds where the
+    receiver is quick: a message for each would cost as much as the calls.
     """
+    turn_ends_at = time.monotonic() + TURN_S
+    sent = 0
+    while True:
+        tried, more = _lane(endpoint_id)
+        sent += tried
+        if not more or stopping.is_set() or time.monotonic() >= turn_ends_at:
+            break
+    if more:
+        queue.nudge(endpoint_id)
+    return sent
+
+
+def _lane(endpoint_id: uuid.UUID) -> tuple[int, bool]:
+    """How many were sent, and whether there may be more. The endpoint is read anew: it may have been changed."""
     endpoint = Endpoint.objects.filter(id=endpoint_id, deleted_at=None).first()
     if endpoint is None:
-        return 0
+        return 0, False
     if endpoint.failing_since is None and _slow.get(endpoint.id, 0) <= time.monotonic():
-        return _work(endpoint)
+        return _send_claimed(endpoint)
     if not _wary.acquire(blocking=False):
-        return 0  # the sweeper tells of it again
+        return 0, False  # the sweeper tells of it again
     try:
-        return _work(endpoint)
+        return _send_claimed(endpoint)
     finally:
         _wary.release()
 
 
-def _work(endpoint: Endpoint) -> int:
+def _send_claimed(endpoint: Endpoint) -> tuple[int, bool]:
+    """Claim some of what is due and send it.
+
+    Ends early where the receiver is slow, or is not to be sent to any more, and gives back what it did not try.
+    """
     lease, claimed = queue.claim(endpoint)
     give_back_at = time.monotonic() + settings.WEBHOOK_LEASE_S / 4
     again: set[int] = set()
@@ -82,12 +102,10 @@ def _work(endpoint: Endpoint) -> int:
             break
     if sent < len(claimed):
         queue.release(lease)
-    if wanted and (sent < len(claimed) or len(claimed) == queue.BATCH):
-        queue.nudge(endpoint.id)
     for delay_s in sorted(again):
         if delay_s <= queue.LONGEST_COUNTDOWN_S:
             queue.nudge(endpoint.id, after_s=delay_s)
-    return sent
+    return sent, wanted and (sent < len(claimed) or len(claimed) == queue.BATCH)
 
 
 def prepare(*, endpoint: Endpoint, delivery: queue.Claimed, now: datetime) -> Prepared:
@@ -179,7 +197,7 @@ def judge(answer: http.Answer) -> tuple[str, str]:
     if 300 <= answer.status < 400:
         return REDIRECT, f"The receiver answered {answer.status}. Redirects are not followed: enter the final URL."
     if answer.status == GONE:
-        return BAD_STATUS, "The receiver answered 410 Gone, which disables the endpoint."
+        return BAD_STATUS, "The receiver answered 410 Gone, which says that it wants no more events."
     return BAD_STATUS, f"The receiver answered {answer.status}. Any 2xx is a success."
 
 

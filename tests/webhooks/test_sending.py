@@ -202,10 +202,17 @@ def test_a_worker_that_is_to_end_gives_back_the_rest(
     assert not Delivery.objects.exclude(lease=None).exists()
 
 
-def test_where_there_may_be_more_another_lane_is_called(
-    endpoint: Endpoint, receiver: Receiver, nudged: list[Any]
+def test_a_turn_takes_lane_after_lane(endpoint: Endpoint, receiver: Receiver, nudged: list[Any]) -> None:
+    deliver(endpoint, queue.BATCH * 2 + 1)
+    assert sending.work(endpoint.id) == queue.BATCH * 2 + 1
+    assert nudged == []
+
+
+def test_at_the_end_of_a_turn_another_is_asked_for_where_there_may_be_more(
+    endpoint: Endpoint, receiver: Receiver, nudged: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliver(endpoint, queue.BATCH + 1)
+    monkeypatch.setattr(sending, "TURN_S", 0)
     assert sending.work(endpoint.id) == queue.BATCH
     assert nudged == [(endpoint.id, 0)]
     assert sending.work(endpoint.id) == 1
