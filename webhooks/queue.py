@@ -54,6 +54,7 @@ RETURNING delivery.id, delivery.step, delivery.test, event.id, event.type, event
 """
 
 # Whose lease ended meanwhile, or whose delivery was cancelled, has still made an attempt, and a success counts.
+# What was sent to a URL that the endpoint no longer has says nothing of the new one, above all no 410.
 RECORD: Final = """
 WITH found AS (
     SELECT id, state = 'pending' AND lease = %(lease)s AS is_mine FROM webhooks_delivery
@@ -74,7 +75,8 @@ WITH found AS (
         disabled_reason = CASE WHEN %(gone)s THEN 'gone' WHEN NOT %(succeeded)s AND failing_since <= %(given_up)s
             THEN 'failing' ELSE disabled_reason END,
         owner_told_at = NULL
-    WHERE id = %(endpoint)s AND disabled_at IS NULL AND deleted_at IS NULL AND NOT (%(test)s AND NOT %(succeeded)s)
+    WHERE id = %(endpoint)s AND url = %(url)s AND disabled_at IS NULL AND deleted_at IS NULL
+    AND NOT (%(test)s AND NOT %(succeeded)s)
     AND (%(gone)s OR CASE WHEN %(succeeded)s THEN failing_since IS NOT NULL
         ELSE failing_since IS NULL OR failing_since <= %(given_up)s END)
     RETURNING disabled_at
@@ -95,7 +97,8 @@ UPDATE webhooks_delivery AS delivery SET
 FROM found
 WHERE delivery.id = found.id
 RETURNING (SELECT disabled_at FROM health) IS NULL AND EXISTS (
-    SELECT 1 FROM webhooks_endpoint WHERE id = %(endpoint)s AND disabled_at IS NULL AND deleted_at IS NULL)
+    SELECT 1 FROM webhooks_endpoint
+    WHERE id = %(endpoint)s AND url = %(url)s AND disabled_at IS NULL AND deleted_at IS NULL)
 """
 
 # One look into an index for each endpoint that could have something due.
@@ -193,7 +196,7 @@ def claim(endpoint: Endpoint) -> tuple[uuid.UUID, list[Claimed]]:
 def record(
     *, lease: uuid.UUID, endpoint: Endpoint, delivery: Claimed, outcome: Outcome, next_attempt_at: datetime | None
 ) -> bool:
-    """Write an attempt down, and what follows from it. Whether the endpoint is still to be sent to.
+    """Write an attempt down, and what follows from it. Whether the endpoint is still to be sent to, as it was known.
 
     ``next_attempt_at``: where it failed, when to try again; None: never. A receiver that answers 410, or one of which
     nothing but failures was seen for ``DISABLE_AFTER``, is disabled; a test decides nothing of that.

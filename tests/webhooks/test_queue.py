@@ -298,6 +298,17 @@ def test_a_test_decides_nothing_but_that_it_works_again(endpoint: Endpoint) -> N
     assert endpoint.failing_since is None
 
 
+@pytest.mark.parametrize("status", [200, 410, 500])
+def test_what_the_url_before_answered_says_nothing_of_the_new_one(endpoint: Endpoint, status: int) -> None:
+    deliveries(endpoint)
+    since = timezone.now() - timedelta(days=6) if status == 200 else None
+    lease, (claimed,) = queue.claim(endpoint)
+    Endpoint.objects.update(url="https://hooks.example.com/moved", failing_since=since)
+    assert record(endpoint, lease, claimed, status) is False  # the lane knows the one before
+    endpoint.refresh_from_db()
+    assert (endpoint.disabled_at, endpoint.failing_since) == (None, since)
+
+
 def test_what_was_disabled_by_hand_keeps_its_reason(endpoint: Endpoint) -> None:
     deliveries(endpoint)
     lease, (claimed,) = queue.claim(endpoint)
