@@ -82,7 +82,7 @@ def _waiting(queue: str) -> int | None:
         with _producers().acquire(block=True, timeout=2) as producer:
             try:
                 return int(producer.channel.queue_declare(queue).message_count)
-            except producer.connection.connection_errors as error:
+            except (*producer.connection.connection_errors, *producer.connection.channel_errors) as error:
                 logger.warning("the broker did not answer: %s", error)
     except (OperationalError, OSError, LimitExceeded) as error:
         logger.warning("the broker did not answer: %s", error)
