@@ -35,8 +35,8 @@ TOO_LONG: Final = "answer_too_long"
 SECRET_LOST: Final = "secret_lost"  # noqa: S105  # a code, no secret
 
 WARY_LANES: Final = 16  # half of the threads that `manage.py up` gives a deliverer
-SLOW: Final = 1 / 3  # of the time that a call may take
-SLOW_FOR_S: Final = 300  # after a slow call, however quick those after it are
+SLOW: Final = 1 / 3  # of the time that a call may take: a lane that holds its thread for longer is slow
+SLOW_FOR_S: Final = 300  # after a slow lane, however quick those after it are
 
 stopping = threading.Event()  # set when the worker is to end
 # Of one that fails, or takes its time to succeed, the next call may hang too: however many of them there are, others
@@ -91,11 +91,14 @@ def _send_claimed(endpoint: Endpoint) -> tuple[int, bool]:
     Ends early where the receiver is slow, or is not to be sent to any more, and gives back what it did not try.
     """
     lease, claimed = queue.claim(endpoint)
-    give_back_at = time.monotonic() + settings.WEBHOOK_LEASE_S / 4
+    started = time.monotonic()
+    give_back_at = started + settings.WEBHOOK_LEASE_S / 4
     again: set[int] = set()
     sent, wanted = 0, True
     for sent, delivery in enumerate(claimed, start=1):  # noqa: B007  # counted for what follows
         wanted, delay_s = _send(lease, endpoint, delivery)
+        if time.monotonic() - started >= settings.WEBHOOK_TIMEOUT_S * SLOW:
+            _note_slow(endpoint.id)
         if delay_s is not None:
             again.add(math.ceil(delay_s))
         if not wanted or stopping.is_set() or time.monotonic() >= give_back_at:
@@ -124,8 +127,6 @@ def prepare(*, endpoint: Endpoint, delivery: queue.Claimed, now: datetime) -> Pr
 def _send(lease: uuid.UUID, endpoint: Endpoint, delivery: queue.Claimed) -> tuple[bool, float | None]:
     """Whether the endpoint is still to be sent to, and in how many seconds this one is tried again."""
     outcome = attempt(endpoint, delivery)
-    if outcome.duration_ms >= settings.WEBHOOK_TIMEOUT_S * 1000 * SLOW:
-        _note_slow(endpoint.id)
     delay_s = None if outcome.succeeded else _delay_s(delivery, outcome)
     wanted = queue.record(
         lease=lease,
