@@ -1,6 +1,9 @@
 """The forms of the webhook endpoints' pages. They turn text into values; the rules are ``webhooks.endpoints``'s."""
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from django import forms
@@ -18,6 +21,10 @@ EXPLAINED: Final = {
     EventType.RATE_LIMIT_EXCEEDED: "A key met the limit per minute. At most one event for each key and minute.",
     EventType.QUOTA_LOW: "80% and 95% of the month's requests are used. Once each.",
 }
+CHANGED_SINCE: Final = (
+    "These settings were changed meanwhile, in another window or over the API. Nothing was saved: open this page anew "
+    "to see them, or save once more to replace them by what is below."
+)
 FIELDS: Final = ("url", "description", "events", "api_keys", "models")
 
 
@@ -57,8 +64,12 @@ class EndpointForm(ServiceForm):
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
     )
 
+    # What a page was shown with, as ``version`` has it: one that is out of date must not undo what was changed since.
+    shown = forms.CharField(required=False, widget=forms.HiddenInput)
+
     def __init__(self, organization: Organization, data: Any = None, *, endpoint: Endpoint | None = None) -> None:
         super().__init__(data, initial=initial_of(endpoint) if endpoint else None)
+        self.version = _digest(self.initial)
         chosen = (endpoint.api_key_ids if endpoint else None) or []
         keys = self.fields["api_keys"]
         assert isinstance(keys, forms.MultipleChoiceField)  # noqa: S101  # for the type checker
@@ -73,6 +84,10 @@ class EndpointForm(ServiceForm):
     def has_filters(self) -> bool:
         return any(self[field].value() or self[field].errors for field in ("api_keys", "models"))
 
+    def clean_shown(self) -> None:
+        if self.cleaned_data["shown"] not in {"", self.version}:
+            self.add_error(None, CHANGED_SINCE)
+
     def clean_models(self) -> list[str] | None:
         return [name for name in re.split(r"[\s,]+", self.cleaned_data["models"]) if name] or None
 
@@ -84,7 +99,7 @@ class EndpointForm(ServiceForm):
         return {field: self.cleaned_data[field] for field in FIELDS}
 
     def changes(self) -> dict[str, Any]:
-        """Those that differ from what the form was shown with: an address that stays is not looked up again."""
+        """Those that differ from the endpoint's: an address that stays is not looked up again."""
         return {field: value for field, value in self.values().items() if field in self.changed_data}
 
 
@@ -105,6 +120,10 @@ def initial_of(endpoint: Endpoint) -> dict[str, Any]:
         "api_keys": [ids.public_id(ids.API_KEY, key_id) for key_id in endpoint.api_key_ids or []],
         "models": ", ".join(endpoint.model_names or []),
     }
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()
 
 
 def _keys(organization: Organization, chosen: list[Any]) -> list[tuple[str, str]]:

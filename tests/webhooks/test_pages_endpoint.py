@@ -30,6 +30,23 @@ def test_settings_are_saved_and_an_address_that_stays_is_not_looked_up(owner, en
     assert (endpoint.description, endpoint.model_names) == ("", None)
 
 
+def test_a_page_that_is_out_of_date_undoes_nothing_before_it_is_saved_twice(owner, endpoint):
+    client, page = signed_in(owner), f"{URL}/{endpoint.public_id}"
+
+    def shown(response):
+        return re.findall(r'name="shown" value="(\w+)"', response.content.decode())[0]
+
+    stale = FORM | {"description": "Old page", "shown": shown(client.get(page))}
+    endpoints.update(endpoint=endpoint, user=owner, url="https://hooks.example.com/moved")
+    response = client.post(page, stale)
+    assert "changed meanwhile" in text_of(response)
+    endpoint.refresh_from_db()
+    assert (endpoint.url, endpoint.description) == ("https://hooks.example.com/moved", "")
+    assert "Endpoint saved." in text_of(client.post(page, stale | {"shown": shown(response)}, follow=True))
+    endpoint.refresh_from_db()
+    assert (endpoint.url, endpoint.description) == (HOOK, "Old page")
+
+
 def test_bad_settings_come_back_and_change_nothing(owner, endpoint):
     before = state_of(endpoint)
     response = signed_in(owner).post(f"{URL}/{endpoint.public_id}", FORM | {"url": "https://inside.example.com/"})
@@ -93,8 +110,8 @@ def test_rotating_explains_the_headers_and_shows_the_new_secret_once(owner, endp
     assert Endpoint.objects.get().secret == old
     response = client.post(f"{page}/rotate")
     assert "no-store" in response["Cache-Control"]
-    endpoint.refresh_from_db()
-    assert set(re.findall(r"whsec_[\w+/=-]{30,}", unescape(response.content.decode()))) == {endpoint.secret}
+    new = Endpoint.objects.get().secret
+    assert set(re.findall(r"whsec_[\w+/=-]{30,}", unescape(response.content.decode()))) == {new}
     assert (endpoint.secret != old, endpoint.previous_secret) == (True, old)
     again = client.post(f"{page}/rotate", follow=True)
     assert "A rotation is under way" in text_of(again)
