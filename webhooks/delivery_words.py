@@ -43,12 +43,13 @@ ADVICE: Final = {
     "secret_lost": "",
 }
 STATUS_ADVICE: Final = {
+    400: "Mostly its signature check: another secret, a body that was parsed and written anew, or a clock that is off.",
     401: "The receiver wants credentials. Let the events through, and trust their signature instead.",
     403: "The receiver refused it: a wrong signature check, or a firewall or bot protection in front of it.",
     404: "There is nothing at this path. Check the endpoint's URL.",
     405: "This path takes no POST. Check the endpoint's URL.",
     408: "The receiver gave up waiting. Look into its log at this time.",
-    410: "It says that no more events are wanted. Enable the endpoint again once the receiver is back.",
+    410: "That disables an endpoint. Enable the endpoint again once the receiver is back.",
     413: "The receiver's limit for bodies is too low.",
     415: "The receiver must accept application/json.",
     429: "The receiver asked for less. Its Retry-After is honoured up to twice the planned wait.",
@@ -116,15 +117,15 @@ def why_not_again(delivery: Delivery, *, manages: bool) -> str:
 
 
 def last_result(delivery: Delivery) -> str:
-    """``200``, ``503`` or ``Timed out``; empty before the first attempt."""
-    if delivery.last_status:
+    """``200``, ``503``, ``Timed out`` or ``Answer too long``; empty before the first attempt."""
+    if delivery.last_status and not _is_belied(delivery.last_status, delivery.last_error):
         return str(delivery.last_status)
     return ERRORS.get(delivery.last_error, delivery.last_error)
 
 
 def result(attempt: Attempt) -> str:
-    """``503 Service Unavailable``, or what was in the way of an answer."""
-    if attempt.status is None:
+    """``503 Service Unavailable``, or what was in the way of an answer, or wrong with it."""
+    if attempt.status is None or _is_belied(attempt.status, attempt.error_code):
         return ERRORS.get(attempt.error_code, attempt.error_code) or "No answer"
     return status_line(attempt.status)
 
@@ -143,11 +144,13 @@ def advice(attempt: Attempt) -> str:
     if attempt.error_code in ADVICE:
         return ADVICE[attempt.error_code]
     status = attempt.status or 0
+    if status == HTTPStatus.GONE and attempt.delivery.test:
+        return "To a test that is only an answer. To an event it would disable the endpoint."
     if status in STATUS_ADVICE:
         return STATUS_ADVICE[status]
     if status >= 500:
         return "The receiver failed. Look into its log at this time; what it said is below."
-    return "Only a 2xx counts as received."
+    return "Look into the receiver's log at this time."
 
 
 def duration(ms: float) -> str:
@@ -211,6 +214,11 @@ def _lines(headers: Mapping[str, str]) -> list[str]:
 def waits(delivery: Delivery) -> bool:
     """For its endpoint. A test goes to a disabled one as well."""
     return not delivery.endpoint.is_enabled and not delivery.test
+
+
+def _is_belied(status: int, error_code: str) -> bool:
+    """By what follows it: ``200`` is not why the attempt failed."""
+    return 200 <= status < 300 and bool(error_code)
 
 
 def _times(count: int) -> str:

@@ -137,11 +137,12 @@ ADVICE = [
     ({"error_code": "redirect", "status": 302}, "Location header"),
     ({"error_code": "answer_too_long", "status": 200}, "Nothing of what is in an answer is used."),
     ({"error_code": "status", "status": 410}, "Enable the endpoint again"),
+    ({"error_code": "status", "status": 400}, "signature check"),
     ({"error_code": "status", "status": 404}, "nothing at this path"),
     ({"error_code": "status", "status": 503}, "Look into its log"),
-    ({"error_code": "status", "status": 418}, "Only a 2xx counts"),
+    ({"error_code": "status", "status": 418}, "Look into the receiver's log"),
     ({"error_code": "status", "status": 799}, "The receiver failed"),
-    ({"error_code": "of another time"}, "Only a 2xx counts"),
+    ({"error_code": "of another time"}, "Look into the receiver's log"),
 ]
 
 
@@ -151,6 +152,24 @@ def test_each_failure_comes_with_what_to_do(owner, delivery, fields, words):
     page = text_of(signed_in(owner).get(f"{URL}/{delivery.public_id}"))
     assert "These are its words." in page
     assert words in page
+
+
+def test_a_test_that_is_answered_410_is_not_said_to_disable_the_endpoint(owner, endpoint):
+    delivery = rows.delivery(endpoint, test=True, state=DeliveryState.FAILED, next_attempt_at=None)
+    rows.attempt(delivery, succeeded=False, status=410, error_code="status", error="These are its words.")
+    page = text_of(signed_in(owner).get(f"{URL}/{delivery.public_id}"))
+    assert "To an event it would disable the endpoint." in page
+    assert "Enable the endpoint again" not in page
+
+
+def test_a_200_that_failed_is_shown_by_what_was_wrong_with_it(owner, endpoint):
+    spent = failed(endpoint, last_status=200, last_error="answer_too_long")
+    rows.attempt(spent, succeeded=False, status=200, error_code="answer_too_long", error="These are its words.")
+    client = signed_in(owner)
+    log = text_of(client.get(URL))
+    assert ("Answer too long" in log, " 200 " in log) == (True, False)
+    page = text_of(client.get(f"{URL}/{spent.public_id}"))
+    assert page.index("Answer too long") < page.index("200 OK")  # which is below, in the answer
 
 
 def test_each_code_of_a_failure_has_its_words():
