@@ -56,13 +56,13 @@ GUIDES: Final = (
         "A completion that was let through has failed: every upstream failed, it took too long, or it broke off.",
         (
             *_COMPLETION,
-            Field("error", "object", "What the caller was told."),
+            Field("error", "object", "Why, as far as the caller was told."),
             Field(
                 "error.code",
                 "string",
                 "One of the API's error codes, such as timeout; client_disconnected where the caller left.",
             ),
-            Field("error.message", "string", "The same in words."),
+            Field("error.message", "string", "What the code means. The caller may have been told more."),
             Field("usage", "object or absent", "The tokens it took, if something was produced before it failed."),
             *_TOKENS,
             _DURATION,
