@@ -1,6 +1,5 @@
 """The dashboard's pages for API keys. A secret is rendered once, in the answer to the form that made it."""
 
-import secrets
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,14 +12,13 @@ from django.urls import path, reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts import access, api_keys
+from accounts import access, api_keys, once
 from accounts.api_key_forms import ApiKeyForm, NewApiKeyForm, RotationForm, initial_of
 from accounts.models import ApiKey, Environment, Membership
 from helixflow.lib import errors, ids, paging
 
 PAGE: Final = 50
 USED_FORMS: Final = "api_key_forms"  # where a session remembers the creation forms it has seen
-REMEMBERED_FORMS: Final = 20
 
 form_view = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -51,20 +49,20 @@ def key_list(request: HttpRequest) -> HttpResponse:
 def key_new(request: HttpRequest) -> HttpResponse:
     membership = _manager(request)
     if request.method != "POST":
-        form = NewApiKeyForm(initial={"environment": Environment.DEVELOPMENT, "once": secrets.token_urlsafe(16)})
+        form = NewApiKeyForm(initial={"environment": Environment.DEVELOPMENT, "once": once.new_token()})
         return _render(request, membership, "new", {"form": form})
-    form = NewApiKeyForm(request.POST)
+    sent = request.POST.copy()
+    form = NewApiKeyForm(sent)
     if form.is_valid():
-        used = request.session.get(USED_FORMS, [])
-        if form.cleaned_data["once"] in used:
+        if not once.use(request.session, USED_FORMS, form.cleaned_data["once"]):
             messages.info(request, "This key exists already, and its secret was shown once. Rotate it for a new one.")
             return redirect("api-keys")
         try:
             key, secret = api_keys.create(organization=membership.organization, user=membership.user, **form.values())
         except errors.InvalidRequest as error:
             form.add_problems(error)
+            sent["once"] = once.new_token()
         else:
-            request.session[USED_FORMS] = [*used, form.cleaned_data["once"]][-REMEMBERED_FORMS:]
             return _created(request, membership, key, secret)
     return _render(request, membership, "new", {"form": form})
 
