@@ -112,7 +112,7 @@ def test_rotating_explains_the_headers_and_shows_the_new_secret_once(owner, endp
     assert "no-store" in response["Cache-Control"]
     new = Endpoint.objects.get().secret
     assert set(re.findall(r"whsec_[\w+/=-]{30,}", unescape(response.content.decode()))) == {new}
-    assert (endpoint.secret != old, endpoint.previous_secret) == (True, old)
+    assert (new != old, Endpoint.objects.get().previous_secret) == (True, old)
     again = client.post(f"{page}/rotate", follow=True)
     assert "A rotation is under way" in text_of(again)
     assert "whsec_" not in again.content.decode()
