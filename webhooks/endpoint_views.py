@@ -66,7 +66,7 @@ def endpoint_new(request: HttpRequest) -> HttpResponse:
             return redirect("webhooks")
         try:
             endpoint, secret = endpoints.create(organization=organization, user=membership.user, **form.values())
-        except (errors.InvalidRequest, errors.ServiceUnavailable) as error:
+        except (errors.InvalidRequest, errors.RateLimitExceeded, errors.ServiceUnavailable) as error:
             form.add_problems(error)
             sent["once"] = once.new_token()
         else:

@@ -5,6 +5,7 @@ a name is looked up before any lock.
 """
 
 import logging
+import math
 import unicodedata
 import uuid
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 MAX_DESCRIPTION: Final = 200
 MAX_FILTER: Final = 100  # keys or models
 MAX_MODEL_NAME: Final = 200
+TURNOVER: Final = 5  # times what an organization can have may be created
+TURNOVER_IN: Final = timedelta(hours=1)  # deleted ones are kept as long at least (``webhooks.retention``)
 ROTATION: Final = timedelta(hours=24)  # how long the secret before goes on being used (contract §7)
 _BATCH: Final = 1_000
 _ABILITY: Final = ("disabled_at", "disabled_reason", "owner_told_at", "failing_since")
@@ -44,7 +47,7 @@ class Fields(TypedDict, total=False):
 def create(*, organization: Organization, user: User, **fields: Unpack[Fields]) -> tuple[Endpoint, str]:
     """The endpoint and its signing secret. ``url`` and ``events`` are required.
 
-    Raises InvalidRequest, with every bad field in ``details``.
+    Raises InvalidRequest, with every bad field in ``details``; RateLimitExceeded after many within an hour.
     """
     given: Fields = {"url": "", "events": [], **fields}
     enabled = given.pop("enabled", True)
@@ -53,6 +56,7 @@ def create(*, organization: Organization, user: User, **fields: Unpack[Fields]) 
     with transaction.atomic():
         _lock_organization(organization)
         _require_room(organization)
+        _require_calm(organization)
         endpoint = Endpoint(organization=organization, created_by=user, sealed_secret=crypto.encrypt(secret), **columns)
         if not enabled:
             _set_disabled(endpoint)
@@ -293,6 +297,19 @@ def _require_room(organization: Organization) -> None:
     if Endpoint.objects.of(organization).count() >= settings.WEBHOOK_MAX_ENDPOINTS:
         raise errors.InvalidRequest(
             f"An organization can have {settings.WEBHOOK_MAX_ENDPOINTS} webhook endpoints. Delete one that is not used."
+        )
+
+
+def _require_calm(organization: Organization) -> None:
+    """Whoever deletes and creates in turn passes by each limit of one endpoint, that of its tests above all."""
+    now, most = timezone.now(), TURNOVER * settings.WEBHOOK_MAX_ENDPOINTS
+    lately = Endpoint.objects.filter(organization=organization, id__gte=ids.first_at(now - TURNOVER_IN))
+    times = list(lately.order_by("-id").values_list("created_at", flat=True)[:most])
+    if len(times) == most:
+        wait_s = (times[-1] + TURNOVER_IN - now).total_seconds()
+        raise errors.RateLimitExceeded(
+            f"An organization can create at most {most} webhook endpoints an hour.",
+            retry_after=max(1, math.ceil(wait_s)),
         )
 
 

@@ -2,8 +2,10 @@
 
 import threading
 import uuid
+from datetime import UTC, datetime
 
 import pytest
+import time_machine
 from django.db import connection
 from django.utils import timezone
 
@@ -16,6 +18,7 @@ from webhooks.models import Delivery, DeliveryState, Endpoint
 pytestmark = pytest.mark.django_db
 
 PUBLIC = "https://93.184.216.34/hooks"  # dialled by nobody here, and no name to be looked up
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FILTERS = {"api_key_ids": None, "model_names": None}
 
 
@@ -149,6 +152,20 @@ class TestCreate:
         endpoints.delete(endpoint=first, user=owner)
         create(organization, owner)
         assert Endpoint.objects.of(organization).count() == 2
+
+    def test_deleting_and_creating_in_turn_is_for_so_many_an_hour(self, organization, owner, outsider, settings):
+        settings.WEBHOOK_MAX_ENDPOINTS = 1
+        with time_machine.travel(START, tick=False) as now:
+            for _ in range(endpoints.TURNOVER):
+                endpoint, _ = create(organization, owner)
+                endpoints.delete(endpoint=endpoint, user=owner)
+                now.shift(60)
+            with pytest.raises(errors.RateLimitExceeded) as caught:
+                create(organization, owner)
+            create(outsider.memberships.get().organization, outsider)  # others have their own
+            assert caught.value.retry_after == 3300
+            now.shift(3301)
+            create(organization, owner)
 
 
 @pytest.mark.django_db(transaction=True)
