@@ -90,7 +90,10 @@ def update(*, endpoint: Endpoint, user: User, **fields: Unpack[Fields]) -> Endpo
         current.save(update_fields=[*columns, *_ABILITY])
         if enabled:
             queue.nudge(current.id)
-    logger.info("webhook endpoint %s changed by %s: %s", current.public_id, user.public_id, ", ".join(sorted(fields)))
+    changed = sorted(set(fields) - {"enabled"})
+    if enabled is not None:
+        changed.append("enabled" if enabled else "disabled")
+    logger.info("webhook endpoint %s changed by %s: %s", current.public_id, user.public_id, ", ".join(changed))
     return current
 
 

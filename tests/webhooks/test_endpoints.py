@@ -190,6 +190,12 @@ def test_the_limit_holds_when_several_are_created_at_once(organization, owner, s
 
 
 class TestUpdate:
+    @pytest.mark.parametrize(("enabled", "word"), [(True, "enabled"), (False, "disabled")])
+    def test_the_log_says_who_changed_what_and_which_way(self, endpoint, owner, caplog, enabled, word):
+        with caplog.at_level("INFO"):
+            endpoints.update(endpoint=endpoint, user=owner, enabled=enabled, description="x")
+        assert f"{endpoint.public_id} changed by {owner.public_id}: description, {word}" in caplog.text
+
     def test_only_what_is_given_changes(self, endpoint, owner, key):
         before = Endpoint.objects.get()
         endpoints.update(endpoint=endpoint, user=owner, events=["quota.low"], api_keys=[key.public_id])
