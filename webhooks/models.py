@@ -163,6 +163,8 @@ class Delivery(models.Model):
                 fields=["endpoint", "next_attempt_at"], condition=models.Q(state="pending"), name="delivery_due"
             ),
             models.Index(fields=["endpoint"], condition=models.Q(lease__isnull=False), name="delivery_leased"),
+            # Tests that wait, however many others do.
+            models.Index(fields=["endpoint"], condition=models.Q(state="pending", test=True), name="delivery_tests"),
             # The log, newest first, paged by id: an organization's, an endpoint's, what failed.
             models.Index(fields=["organization", "-id"], name="delivery_organization_newest"),
             models.Index(fields=["endpoint", "-id"], name="delivery_endpoint_newest"),

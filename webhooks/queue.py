@@ -32,20 +32,29 @@ LONGEST_COUNTDOWN_S: Final = 60
 DELIVER: Final = signature("webhooks.tasks.deliver")  # by name, since that task stands on this module
 
 # The lock keeps two lanes from counting at the same time. The second statement looks after the first has it. A claim
-# that a crash of PostgreSQL undoes is no loss, so nobody waits for the disk.
+# that a crash of PostgreSQL undoes is no loss, so nobody waits for the disk. Tests go first: somebody looks on.
 CLAIM: Final = """
 SET LOCAL synchronous_commit = off;
 SELECT pg_advisory_xact_lock(%(locks)s, hashtext(%(endpoint)s));
 WITH lanes AS (
     SELECT count(DISTINCT lease) AS taken FROM webhooks_delivery
     WHERE endpoint_id = %(endpoint)s::uuid AND lease IS NOT NULL AND leased_until > %(now)s
-), due AS (
+), tests AS (
     SELECT delivery.id FROM webhooks_delivery AS delivery
     WHERE (SELECT taken FROM lanes) < %(lanes)s
-    AND endpoint_id = %(endpoint)s::uuid AND state = 'pending' AND next_attempt_at <= %(now)s
-    AND (lease IS NULL OR leased_until <= %(now)s) AND (test OR NOT %(disabled)s)
+    AND endpoint_id = %(endpoint)s::uuid AND state = 'pending' AND test AND next_attempt_at <= %(now)s
+    AND (lease IS NULL OR leased_until <= %(now)s)
+    LIMIT %(batch)s
+    FOR NO KEY UPDATE SKIP LOCKED
+), others AS (
+    SELECT delivery.id FROM webhooks_delivery AS delivery
+    WHERE (SELECT taken FROM lanes) < %(lanes)s AND NOT %(disabled)s
+    AND endpoint_id = %(endpoint)s::uuid AND state = 'pending' AND NOT test AND next_attempt_at <= %(now)s
+    AND (lease IS NULL OR leased_until <= %(now)s)
     ORDER BY next_attempt_at LIMIT %(batch)s
     FOR NO KEY UPDATE SKIP LOCKED
+), due AS (
+    SELECT id FROM tests UNION ALL SELECT id FROM others LIMIT %(batch)s
 )
 UPDATE webhooks_delivery AS delivery SET lease = %(lease)s, leased_until = %(until)s
 FROM due JOIN webhooks_delivery AS found ON found.id = due.id JOIN webhooks_event AS event ON event.id = found.event_id
@@ -171,7 +180,7 @@ class Outcome:
 
 
 def claim(endpoint: Endpoint) -> tuple[uuid.UUID, list[Claimed]]:
-    """What is due, the longest overdue first, under a lease of its own; nothing if all lanes are taken."""
+    """What is due, tests first, then the longest overdue, under a lease of its own; nothing if all lanes are taken."""
     now = timezone.now()
     lease = uuid.uuid4()
     values: dict[str, Any] = {
@@ -190,7 +199,7 @@ def claim(endpoint: Endpoint) -> tuple[uuid.UUID, list[Claimed]]:
             pass  # to the last statement's rows
         rows = cursor.fetchall()
     claimed = [Claimed(*columns, data=json.loads(data)) for *columns, data in rows]  # type: ignore[misc]  # in order
-    return lease, sorted(claimed, key=lambda each: each.id)
+    return lease, sorted(claimed, key=lambda each: (not each.test, each.id))
 
 
 def record(

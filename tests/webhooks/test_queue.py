@@ -110,6 +110,15 @@ def test_a_lane_that_is_done_makes_room(endpoint: Endpoint) -> None:
     assert len(queue.claim(endpoint)[1]) == queue.BATCH
 
 
+def test_a_test_goes_before_all_that_waited(endpoint: Endpoint) -> None:
+    deliveries(endpoint, queue.BATCH + 1, next_attempt_at=timezone.now() - HOUR)
+    (test,) = deliveries(endpoint, test=True)
+    first, *others = queue.claim(endpoint)[1]
+    assert first.id == test.id
+    assert len(others) == queue.BATCH - 1
+    assert not any(other.test for other in others)
+
+
 def test_the_longest_overdue_go_first(endpoint: Endpoint) -> None:
     now = timezone.now()
     for minutes in range(queue.BATCH + 1):
