@@ -350,6 +350,16 @@ def test_the_limit_of_endpoints_is_told(owner, organization, endpoint, settings)
     assert Endpoint.objects.count() == 1
 
 
+def test_too_many_in_an_hour_are_told_and_the_form_comes_back(owner, organization, endpoint, settings, monkeypatch):
+    settings.WEBHOOK_MAX_ENDPOINTS = 1
+    monkeypatch.setattr(endpoints, "TURNOVER", 1)
+    endpoints.delete(endpoint=endpoint, user=owner)
+    client = signed_in(owner)
+    response = client.post(f"{URL}/new", new_form(client))
+    assert "at most 1 webhook endpoints an hour" in text_of(response)
+    assert f'value="{HOOK}"' in response.content.decode()
+
+
 def test_filters_are_of_this_organizations_keys(owner, outsider, organization):
     key, _ = api_keys.create(organization=organization, user=owner, name="Website")
     foreign, _ = api_keys.create(organization=outsider.memberships.get().organization, user=outsider, name="Foreign")
