@@ -16,6 +16,7 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
 from accounts.models import User
@@ -27,6 +28,7 @@ from webhooks.models import Attempt, Delivery, Endpoint, Event
 
 MOST_FOUND: Final = 100  # endpoints that a search of deliveries by words looks into
 SHOWN: Final = 500  # characters of an answer
+LISTED: Final = 120  # characters of a URL, which may have 2,000
 FIGURES: Final = "figures"  # where the list of endpoints keeps each row's
 
 
@@ -38,6 +40,11 @@ def parsed(term: str, *columns: tuple[str, str]) -> Q | None:
         except ValueError:
             continue
     return None
+
+
+def shortened(endpoint: Endpoint) -> str:
+    """Its URL, for a line of a list."""
+    return str(Truncator(without_query(endpoint.url)).chars(LISTED))
 
 
 def staff(request: HttpRequest) -> User:
@@ -75,7 +82,7 @@ class Where(admin.SimpleListFilter):
 
 @admin.register(Endpoint)
 class EndpointAdmin(admin.ModelAdmin):
-    list_display = ("address", "organization", "state", "last_day", "created_at")
+    list_display = ("short_address", "organization", "state", "last_day", "created_at")
     list_filter = (Where,)
     list_select_related = ("organization",)
     list_per_page = 50
@@ -125,6 +132,10 @@ class EndpointAdmin(admin.ModelAdmin):
             setattr(row, FIGURES, figures[row.id])
         page.result_list = rows
         return page
+
+    @admin.display(description="URL")
+    def short_address(self, endpoint: Endpoint) -> str:
+        return shortened(endpoint)
 
     @admin.display(description="URL")
     def address(self, endpoint: Endpoint) -> str:
@@ -277,7 +288,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="what, and whom it is told")
     def recipient(self, delivery: Delivery) -> SafeString:
-        to = (delivery.event.type, delivery.organization, without_query(delivery.endpoint.url))
+        to = (delivery.event.type, delivery.organization, shortened(delivery.endpoint))
         return format_html("{} to {}<br>{}", *to)
 
     @admin.display(description="last result")
@@ -292,7 +303,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     @admin.display(description="endpoint")
     def its_endpoint(self, delivery: Delivery) -> SafeString:
         url = reverse("admin:webhooks_endpoint_change", args=[delivery.endpoint_id])
-        return format_html('<a href="{}">{}</a>', url, without_query(delivery.endpoint.url))
+        return format_html('<a href="{}">{}</a>', url, shortened(delivery.endpoint))
 
 
 @admin.register(Event)

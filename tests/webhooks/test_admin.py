@@ -161,6 +161,15 @@ def test_secrets_and_tokens_in_urls_are_not_shown(admin, hook):
     assert TOKEN not in LogEntry.objects.get().object_repr
 
 
+def test_lists_show_the_beginning_of_a_long_url_and_the_endpoint_all_of_it(admin, organization):
+    url = URL + "/" + "a" * 1900
+    long = factories.endpoint(organization, url=url)
+    sent = delivery(long)
+    for page in (shown(admin, ENDPOINTS), shown(admin, DELIVERIES), admin.get(change_page(sent)).content.decode()):
+        assert (URL in page, url in page) == (True, False)
+    assert url in admin.get(change_page(long)).content.decode()
+
+
 def test_support_disables_and_enables_and_the_log_says_who(support, hook, organization):
     other = factories.endpoint(organization)
     page = act(support, "disable", hook, other).content.decode()
