@@ -85,9 +85,13 @@ def log(
 def resend(*, delivery: Delivery, user: User) -> Delivery:
     """Sends the same event under the same id again, from the schedule's beginning, also one that succeeded.
 
-    Raises InvalidRequest: its endpoint is deleted or disabled, it is a test, or it is being sent at this moment.
+    Raises InvalidRequest: its endpoint is deleted or disabled, it is a test, or it is being sent at this moment;
+    NotFound if the retention has taken it meanwhile.
     """
-    current = Delivery.objects.select_for_update(of=("self",)).select_related("event", "endpoint").get(id=delivery.id)
+    rows = Delivery.objects.select_for_update(of=("self",)).select_related("event", "endpoint")
+    current = rows.filter(id=delivery.id).first()
+    if current is None:
+        raise errors.NotFound("This delivery is not kept any more.")
     if current.test:
         raise errors.InvalidRequest("A test event is sent once. Send another one from its endpoint.")
     _require_receiving(current.endpoint)

@@ -151,6 +151,13 @@ class TestResend:
         with pytest.raises(errors.InvalidRequest, match="has been deleted"):
             deliveries.resend_failed(endpoint=endpoint, user=owner, since=NOON, until=timezone.now())
 
+    def test_not_what_retention_has_just_taken(self, endpoint, owner, nudged):
+        row = failed(endpoint)
+        Delivery.objects.filter(id=row.id).delete()
+        with pytest.raises(errors.NotFound, match="not kept"):
+            deliveries.resend(delivery=row, user=owner)
+        assert nudged == []
+
 
 class TestResendFailed:
     def test_only_what_failed_at_this_endpoint_in_the_range(self, organization, endpoint, owner, nudged):
