@@ -310,7 +310,7 @@ class Supervisor:
         if self._stop.is_set():
             self._impatient.set()
         else:
-            self.console.note("stopping …")
+            self.console.note("stopping … (calls under way end first; Ctrl-C again does not wait for them)")
         self._stop.set()
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
