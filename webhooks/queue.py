@@ -110,7 +110,7 @@ RETURNING (SELECT disabled_at FROM health) IS NULL AND EXISTS (
     WHERE id = %(endpoint)s AND url = %(url)s AND disabled_at IS NULL AND deleted_at IS NULL)
 """
 
-# One look into an index for each endpoint that could have something due.
+# One look into an index for each endpoint that could have something due: the order says into which.
 DUE: Final = """
 SELECT endpoint.id, due.found FROM webhooks_endpoint AS endpoint, LATERAL (
     SELECT count(*) AS found FROM (
@@ -118,12 +118,13 @@ SELECT endpoint.id, due.found FROM webhooks_endpoint AS endpoint, LATERAL (
         WHERE endpoint_id = endpoint.id AND state = 'pending' AND next_attempt_at <= %(now)s
         AND (lease IS NULL OR leased_until <= %(now)s)
         AND (endpoint.disabled_at IS NULL OR (test AND delivery.id >= %(recent)s))
-        LIMIT %(most)s
+        ORDER BY next_attempt_at LIMIT %(most)s
     ) AS at_most
 ) AS due
 WHERE endpoint.deleted_at IS NULL AND due.found > 0
 AND (endpoint.disabled_at IS NULL OR EXISTS (
-    SELECT 1 FROM webhooks_delivery WHERE endpoint_id = endpoint.id AND id >= %(recent)s AND test))
+    SELECT 1 FROM webhooks_delivery
+    WHERE endpoint_id = endpoint.id AND state = 'pending' AND test AND id >= %(recent)s))
 """
 
 # Also of endpoints that were deleted long ago: the sweeper may have been away meanwhile. One look into an index for
