@@ -53,7 +53,8 @@ GUIDES: Final = (
     ),
     Guide(
         EventType.COMPLETION_FAILED,
-        "A completion that was let through has failed: every upstream failed, it took too long, or it broke off.",
+        "A completion that was let through has failed: every upstream failed, it took too long, it broke off, or the "
+        "request asked for what isn't there or isn't allowed. error.code tells them apart.",
         (
             *_COMPLETION,
             Field("error", "object", "Why, as far as the caller was told."),
