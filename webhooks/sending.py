@@ -76,23 +76,22 @@ def _lane(endpoint_id: uuid.UUID) -> tuple[int, bool]:
     if endpoint is None:
         return 0, False
     if endpoint.failing_since is None and _slow.get(endpoint.id, 0) <= time.monotonic():
-        return _send_claimed(endpoint)
+        return _send_claimed(endpoint, for_s=settings.WEBHOOK_TIMEOUT_S * SLOW)
     if not _wary.acquire(blocking=False):
         return 0, False  # the sweeper tells of it again
     try:
-        return _send_claimed(endpoint)
+        return _send_claimed(endpoint, for_s=settings.WEBHOOK_LEASE_S / 4)
     finally:
         _wary.release()
 
 
-def _send_claimed(endpoint: Endpoint) -> tuple[int, bool]:
+def _send_claimed(endpoint: Endpoint, *, for_s: float) -> tuple[int, bool]:
     """Claim some of what is due and send it.
 
-    Ends early where the receiver is slow, or is not to be sent to any more, and gives back what it did not try.
+    Ends after ``for_s``, or where the endpoint is not to be sent to any more, and gives back what it did not try.
     """
     lease, claimed = queue.claim(endpoint)
     started = time.monotonic()
-    give_back_at = started + settings.WEBHOOK_LEASE_S / 4
     again: set[int] = set()
     sent, wanted = 0, True
     for sent, delivery in enumerate(claimed, start=1):  # noqa: B007  # counted for what follows
@@ -101,7 +100,7 @@ def _send_claimed(endpoint: Endpoint) -> tuple[int, bool]:
             _note_slow(endpoint.id)
         if delay_s is not None:
             again.add(math.ceil(delay_s))
-        if not wanted or stopping.is_set() or time.monotonic() >= give_back_at:
+        if not wanted or stopping.is_set() or time.monotonic() - started >= for_s:
             break
     if sent < len(claimed):
         queue.release(lease)

@@ -11,6 +11,8 @@ from inference.keeping.idempotency import Claims
 from tests.inference.kept_answers import answer, booked, claim
 from tests.inference.test_kept_room import body, get, keep, put, refused
 
+pytestmark = pytest.mark.usefixtures("patient_with_redis")
+
 
 @pytest.fixture
 def pressed(monkeypatch):

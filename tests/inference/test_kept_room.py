@@ -15,6 +15,7 @@ from inference.keeping.response_cache import Directives, Entry
 from inference.schemas import parse_chat_request
 from tests.inference.kept_answers import ORGANIZATION, answer, booked, claim, client, stored
 
+pytestmark = pytest.mark.usefixtures("patient_with_redis")
 ROOM = 20_000
 ENTRY = 700 + 1_100  # about what an answer of 1,000 random bytes takes
 

@@ -26,7 +26,7 @@ GOOD = ("/good", "/better", "/best")
 ROUNDS, EVERY_S = 40, 0.1
 TIMEOUT_S = 3
 SLOW = {"/slow": after(TIMEOUT_S * 0.8, status()), "/not-quick": after(TIMEOUT_S * 0.3, status())}
-GENEROUS_S = 5.0  # what a busy machine may need; a good endpoint behind the bad ones would wait for tens of seconds
+GENEROUS_S = 8.0  # what a busy machine may need; a good endpoint behind the bad ones would wait for tens of seconds
 GROWTH_BYTES = 48 * 1024 * 1024
 QUICK = {
     "HELIXFLOW_WEBHOOK_DELAYS_S": "0,60",
