@@ -27,6 +27,7 @@ KEPT_HEADER: Final = 500  # characters
 USER_AGENT: Final = "HelixFlow-Webhooks/1.1"
 GONE: Final = 410
 TURN_S: Final = 1.0
+QUICK_MS: Final = 50
 
 # error_code of an attempt that was answered; without an answer it is one of helixflow.lib.http's.
 REDIRECT: Final = "redirect"
@@ -61,7 +62,7 @@ def work(endpoint_id: uuid.UUID) -> int:
     turn_ends_at = time.monotonic() + TURN_S
     sent = 0
     while True:
-        tried, more = _lane(endpoint_id)
+        tried, more = _claim_and_send(endpoint_id)
         sent += tried
         if not more or stopping.is_set() or time.monotonic() >= turn_ends_at:
             break
@@ -70,44 +71,85 @@ def work(endpoint_id: uuid.UUID) -> int:
     return sent
 
 
-def _lane(endpoint_id: uuid.UUID) -> tuple[int, bool]:
+def _claim_and_send(endpoint_id: uuid.UUID) -> tuple[int, bool]:
     """How many were sent, and whether there may be more. The endpoint is read anew: it may have been changed."""
     endpoint = Endpoint.objects.filter(id=endpoint_id, deleted_at=None).first()
     if endpoint is None:
         return 0, False
     if endpoint.failing_since is None and _slow.get(endpoint.id, 0) <= time.monotonic():
-        return _send_claimed(endpoint, for_s=settings.WEBHOOK_TIMEOUT_S * SLOW)
+        return _Lane(endpoint).run(for_s=settings.WEBHOOK_TIMEOUT_S * SLOW)
     if not _wary.acquire(blocking=False):
         return 0, False  # the sweeper tells of it again
     try:
-        return _send_claimed(endpoint, for_s=settings.WEBHOOK_LEASE_S / 4)
+        return _Lane(endpoint).run(for_s=settings.WEBHOOK_LEASE_S / 4)
     finally:
         _wary.release()
 
 
-def _send_claimed(endpoint: Endpoint, *, for_s: float) -> tuple[int, bool]:
-    """Claim some of what is due and send it.
+class _Lane:
+    """What was claimed of an endpoint's, sent one after another.
 
-    Ends after ``for_s``, or where the endpoint is not to be sent to any more, and gives back what it did not try.
+    Of a backlog quick successes are written down together; where a worker dies before that, they are sent again.
     """
-    lease, claimed = queue.claim(endpoint)
-    started = time.monotonic()
-    again: set[int] = set()
-    sent, wanted = 0, True
-    for sent, delivery in enumerate(claimed, start=1):  # noqa: B007  # counted for what follows
-        wanted, delay_s = _send(lease, endpoint, delivery)
-        if time.monotonic() - started >= settings.WEBHOOK_TIMEOUT_S * SLOW:
-            _note_slow(endpoint.id)
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._lease, self._claimed = queue.claim(endpoint)
+        self._is_full = len(self._claimed) == queue.BATCH
+        self._started = time.monotonic()
+        self._successes: list[tuple[queue.Claimed, queue.Outcome]] = []
+        self._again: set[int] = set()
+        self._wanted = True
+
+    def run(self, *, for_s: float) -> tuple[int, bool]:
+        """How many were sent, and whether there may be more.
+
+        Ends after ``for_s``, or where the endpoint is not to be sent to any more, and gives back what it did not try.
+        """
+        sent = 0
+        for sent, delivery in enumerate(self._claimed, start=1):  # noqa: B007  # counted for what follows
+            self._send(delivery)
+            if self._took_s >= settings.WEBHOOK_TIMEOUT_S * SLOW:
+                _note_slow(self._endpoint.id)
+            if not self._wanted or stopping.is_set() or self._took_s >= for_s:
+                break
+        self._record_successes()
+        if sent < len(self._claimed):
+            queue.release(self._lease)
+        for delay_s in sorted(self._again):
+            if delay_s <= queue.LONGEST_COUNTDOWN_S:
+                queue.nudge(self._endpoint.id, after_s=delay_s)
+        return sent, self._wanted and (sent < len(self._claimed) or self._is_full)
+
+    @property
+    def _took_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def _send(self, delivery: queue.Claimed) -> None:
+        outcome = attempt(self._endpoint, delivery)
+        if outcome.succeeded:
+            self._successes.append((delivery, outcome))
+            if not self._is_full or outcome.duration_ms > QUICK_MS:
+                self._record_successes()
+            return
+        self._record_successes()
+        delay_s = _delay_s(delivery, outcome)
+        next_attempt_at = None
         if delay_s is not None:
-            again.add(math.ceil(delay_s))
-        if not wanted or stopping.is_set() or time.monotonic() - started >= for_s:
-            break
-    if sent < len(claimed):
-        queue.release(lease)
-    for delay_s in sorted(again):
-        if delay_s <= queue.LONGEST_COUNTDOWN_S:
-            queue.nudge(endpoint.id, after_s=delay_s)
-    return sent, wanted and (sent < len(claimed) or len(claimed) == queue.BATCH)
+            next_attempt_at = timezone.now() + timedelta(seconds=delay_s)
+            self._again.add(math.ceil(delay_s))
+        self._wanted = queue.record(
+            lease=self._lease,
+            endpoint=self._endpoint,
+            delivery=delivery,
+            outcome=outcome,
+            next_attempt_at=next_attempt_at,
+        )
+
+    def _record_successes(self) -> None:
+        successes, self._successes = self._successes, []
+        if successes:
+            self._wanted = queue.record_successes(lease=self._lease, endpoint=self._endpoint, successes=successes)
 
 
 def prepare(*, endpoint: Endpoint, delivery: queue.Claimed, now: datetime) -> Prepared:
@@ -121,20 +163,6 @@ def prepare(*, endpoint: Endpoint, delivery: queue.Claimed, now: datetime) -> Pr
         previous_secret=endpoint.previous_secret,
     )
     return Prepared(endpoint.url, {"Content-Type": "application/json", "User-Agent": USER_AGENT} | signed, body)
-
-
-def _send(lease: uuid.UUID, endpoint: Endpoint, delivery: queue.Claimed) -> tuple[bool, float | None]:
-    """Whether the endpoint is still to be sent to, and in how many seconds this one is tried again."""
-    outcome = attempt(endpoint, delivery)
-    delay_s = None if outcome.succeeded else _delay_s(delivery, outcome)
-    wanted = queue.record(
-        lease=lease,
-        endpoint=endpoint,
-        delivery=delivery,
-        outcome=outcome,
-        next_attempt_at=None if delay_s is None else timezone.now() + timedelta(seconds=delay_s),
-    )
-    return wanted, delay_s
 
 
 def _note_slow(endpoint_id: uuid.UUID) -> None:

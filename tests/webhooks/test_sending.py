@@ -2,9 +2,12 @@
 
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
+from django.db import OperationalError
 from django.utils import timezone
 from standardwebhooks import Webhook
 
@@ -200,6 +203,38 @@ def test_a_worker_that_is_to_end_gives_back_the_rest(
     monkeypatch.setattr(sending.stopping, "is_set", lambda: True)
     assert sending.work(endpoint.id) == 1
     assert not Delivery.objects.exclude(lease=None).exists()
+
+
+def test_of_a_backlog_each_success_is_written_down(endpoint: Endpoint, receiver: Receiver) -> None:
+    deliver(endpoint, queue.BATCH)
+    receiver.script(*[fake.status()] * 4, fake.status(500), fake.status(204))
+    assert sending.work(endpoint.id) == queue.BATCH
+    assert Delivery.objects.filter(state=DeliveryState.SUCCEEDED, attempt_count=1, lease=None).count() == 9
+    assert list(Attempt.objects.order_by("status").values_list("status", flat=True)) == [*[200] * 8, 204, 500]
+    calls = {call.event_id: call.headers["webhook-signature"] for call in receiver.calls}
+    for attempt in Attempt.objects.select_related("delivery__event"):
+        assert attempt.request_headers["webhook-signature"] == calls[attempt.delivery.event.public_id]
+        assert attempt.delivery.last_status == attempt.status
+    endpoint.refresh_from_db()
+    assert endpoint.failing_since is None  # there were successes after it
+
+
+def test_what_was_not_written_down_is_sent_again(
+    endpoint: Endpoint, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(endpoint, queue.BATCH)
+
+    def die(**_: Any) -> bool:
+        raise OperationalError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(queue, "record_successes", die)
+        with pytest.raises(OperationalError):
+            sending.work(endpoint.id)
+    with time_machine.travel(timezone.now() + timedelta(seconds=10)):
+        assert sending.work(endpoint.id) == queue.BATCH
+    assert len(receiver.calls) == 2 * queue.BATCH
+    assert not Delivery.objects.exclude(state=DeliveryState.SUCCEEDED).exists()
 
 
 def test_a_turn_takes_lane_after_lane(endpoint: Endpoint, receiver: Receiver, nudged: list[Any]) -> None:
