@@ -81,7 +81,7 @@ def require_manager(membership: Membership, *, of: str) -> None:
 
 def get_api_key(membership: Membership, public_id: str) -> ApiKey:
     """Raises NotFound, whether the key is another organization's or nobody's."""
-    key_id = _parse(ids.API_KEY, public_id)
+    key_id = parse_id(ids.API_KEY, public_id)
     key = ApiKey.objects.of(membership.organization).select_related("created_by").filter(id=key_id).first()
     if key is None:
         raise errors.NotFound("There is no API key with this id.")
@@ -89,13 +89,14 @@ def get_api_key(membership: Membership, public_id: str) -> ApiKey:
 
 
 def _membership_in(user: User, public_id: str) -> Membership:
-    membership = memberships(user).filter(organization_id=_parse(ids.ORGANIZATION, public_id)).first()
+    membership = memberships(user).filter(organization_id=parse_id(ids.ORGANIZATION, public_id)).first()
     if membership is None:
         raise errors.NotFound("You are in no organization with this id.")
     return membership
 
 
-def _parse(prefix: str, public_id: str) -> uuid.UUID:
+def parse_id(prefix: str, public_id: str) -> uuid.UUID:
+    """Raises NotFound for what is no id with this prefix."""
     try:
         return ids.parse_public_id(prefix, public_id)
     except ValueError:

@@ -3,8 +3,6 @@
 Members see an organization's endpoints and their log, but no secret; its owners and admins do the rest.
 """
 
-import uuid
-
 from accounts import access
 from accounts.models import Membership
 from helixflow.lib import errors, ids
@@ -17,7 +15,7 @@ def require_manager(membership: Membership) -> None:
 
 def get_endpoint(membership: Membership, public_id: str) -> Endpoint:
     """Raises NotFound, whether it is another organization's, deleted or nobody's."""
-    endpoint_id = _parse(ids.WEBHOOK, public_id)
+    endpoint_id = access.parse_id(ids.WEBHOOK, public_id)
     rows = Endpoint.objects.of(membership.organization).select_related("organization", "created_by")
     endpoint = rows.filter(id=endpoint_id).first()
     if endpoint is None:
@@ -27,16 +25,9 @@ def get_endpoint(membership: Membership, public_id: str) -> Endpoint:
 
 def get_delivery(membership: Membership, public_id: str) -> Delivery:
     """Also one of an endpoint that is deleted: its log stays. Raises NotFound."""
-    delivery_id = _parse(ids.DELIVERY, public_id)
+    delivery_id = access.parse_id(ids.DELIVERY, public_id)
     rows = Delivery.objects.filter(organization=membership.organization).select_related("event", "endpoint")
     delivery = rows.filter(id=delivery_id).first()
     if delivery is None:
         raise errors.NotFound("There is no delivery with this id. Old ones are dropped in time.")
     return delivery
-
-
-def _parse(prefix: str, public_id: str) -> uuid.UUID:
-    try:
-        return ids.parse_public_id(prefix, public_id)
-    except ValueError:
-        raise errors.NotFound(f"That is not an id; one starts with {prefix}.") from None

@@ -1,7 +1,6 @@
 """What can be seen of deliveries and done with them: the log, figures, sending again, sending a test event."""
 
 import logging
-import math
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import Organization, User
 from helixflow.lib import errors, ids
-from webhooks import payloads, queue
+from webhooks import pace, payloads, queue
 from webhooks.models import Delivery, DeliveryState, Endpoint, Event, EventType
 
 logger = logging.getLogger(__name__)
@@ -130,7 +129,12 @@ def send_test(*, endpoint: Endpoint, user: User, event_type: str) -> Delivery:
     current = Endpoint.objects.select_for_update(no_key=True).filter(id=endpoint.id, deleted_at=None).first()
     if current is None:
         raise errors.NotFound("This webhook endpoint has been deleted.")
-    _require_calm(current)
+    pace.require_calm(
+        Delivery.objects.filter(endpoint=current, test=True),
+        most=TESTS_A_MINUTE,
+        within=timedelta(minutes=1),
+        message=f"An endpoint is sent at most {TESTS_A_MINUTE} test events a minute.",
+    )
     event = Event.objects.create(
         organization=endpoint.organization,
         type=kind,
@@ -200,20 +204,6 @@ def _resend_batches(failed: QuerySet[Delivery]) -> Iterator[int]:
             return
         yield len(found)
         rows = rows.filter(id__gt=found[-1])
-
-
-def _require_calm(endpoint: Endpoint) -> None:
-    """Counted by rows: tests need nothing else."""
-    now = timezone.now()
-    lately = Delivery.objects.filter(
-        endpoint=endpoint, test=True, id__gte=ids.first_at(now - timedelta(minutes=1))
-    ).order_by("-id")
-    times = list(lately.values_list("created_at", flat=True)[:TESTS_A_MINUTE])
-    if len(times) == TESTS_A_MINUTE:
-        wait_s = 60 - (now - times[-1]).total_seconds()
-        raise errors.RateLimitExceeded(
-            f"An endpoint is sent at most {TESTS_A_MINUTE} test events a minute.", retry_after=max(1, math.ceil(wait_s))
-        )
 
 
 def _of(attempts: int, succeeded: int, quantiles: list[float] | None, pending: int) -> EndpointStatistics:

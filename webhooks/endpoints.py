@@ -5,11 +5,10 @@ a name is looked up before any lock.
 """
 
 import logging
-import math
 import unicodedata
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, TypedDict, Unpack
 
 from django.conf import settings
@@ -18,8 +17,8 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, Organization, User
 from helixflow.lib import crypto, errors, http, ids
-from webhooks import queue, signing
-from webhooks.models import Delivery, DeliveryState, DisabledReason, Endpoint, EventType
+from webhooks import pace, queue, signing
+from webhooks.models import DisabledReason, Endpoint, EventType
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +28,6 @@ MAX_MODEL_NAME: Final = 200
 TURNOVER: Final = 5  # times what an organization can have may be created
 TURNOVER_IN: Final = timedelta(hours=1)  # deleted ones are kept as long at least (``webhooks.retention``)
 ROTATION: Final = timedelta(hours=24)  # how long the secret before goes on being used (contract §7)
-_BATCH: Final = 1_000
 _ABILITY: Final = ("disabled_at", "disabled_reason", "owner_told_at", "failing_since")
 
 
@@ -157,7 +155,7 @@ def disable(*, endpoint: Endpoint, user: User) -> Endpoint:
 def delete(*, endpoint: Endpoint, user: User) -> None:
     """For good: the secrets are erased, pending deliveries cancelled; the log stays until retention takes it.
 
-    What is being sent at this moment, or was written down by a transaction that is still open, is the sweeper's.
+    What is locked at this moment, or was written down by a transaction that is still open, is the sweeper's.
     """
     with transaction.atomic():
         current = _lock(endpoint)
@@ -167,7 +165,7 @@ def delete(*, endpoint: Endpoint, user: User) -> None:
         current.save(update_fields=["deleted_at", "sealed_secret", "sealed_previous_secret", "rotation_ends_at"])
     # Apart and in batches: a deliverer locks its delivery, then the endpoint, and a million rows are long to write.
     cancelled = 0
-    while batch := _cancel_some(endpoint):
+    while batch := queue.cancel_strays():
         cancelled += batch
     logger.info(
         "webhook endpoint %s deleted by %s, deliveries cancelled: %d", endpoint.public_id, user.public_id, cancelled
@@ -305,15 +303,11 @@ def _require_room(organization: Organization) -> None:
 
 def _require_calm(organization: Organization) -> None:
     """Whoever deletes and creates in turn passes by each limit of one endpoint, that of its tests above all."""
-    now, most = timezone.now(), TURNOVER * settings.WEBHOOK_MAX_ENDPOINTS
-    lately = Endpoint.objects.filter(organization=organization, id__gte=ids.first_at(now - TURNOVER_IN))
-    times = list(lately.order_by("-id").values_list("created_at", flat=True)[:most])
-    if len(times) == most:
-        wait_s = (times[-1] + TURNOVER_IN - now).total_seconds()
-        raise errors.RateLimitExceeded(
-            f"An organization can create at most {most} webhook endpoints an hour.",
-            retry_after=max(1, math.ceil(wait_s)),
-        )
+    most = TURNOVER * settings.WEBHOOK_MAX_ENDPOINTS
+    message = f"An organization can create at most {most} webhook endpoints an hour."
+    pace.require_calm(
+        Endpoint.objects.filter(organization=organization), most=most, within=TURNOVER_IN, message=message
+    )
 
 
 def _set_enabled(endpoint: Endpoint) -> None:
@@ -326,13 +320,3 @@ def _set_disabled(endpoint: Endpoint) -> None:
     if endpoint.is_enabled:
         endpoint.disabled_at = timezone.now()
         endpoint.disabled_reason = DisabledReason.MANUAL
-
-
-@transaction.atomic
-def _cancel_some(endpoint: Endpoint) -> int:
-    pending = Delivery.objects.filter(endpoint=endpoint, state=DeliveryState.PENDING, lease=None)
-    some = pending.select_for_update(skip_locked=True).order_by("next_attempt_at").values_list("id", flat=True)
-    now: datetime = timezone.now()
-    return Delivery.objects.filter(id__in=list(some[:_BATCH])).update(
-        state=DeliveryState.CANCELLED, next_attempt_at=None, ended_at=now
-    )

@@ -26,7 +26,7 @@ from webhooks.models import Attempt, Endpoint
 LANES: Final = 4
 BATCH: Final = 10  # deliveries that a lane claims at once
 DISABLE_AFTER: Final = timedelta(days=5)  # of nothing but failures
-STRAYS: Final = 1000  # of a deleted endpoint that one sweep cancels
+STRAYS: Final = 1000  # of a deleted endpoint that are cancelled at once
 LOOK_FOR_TESTS: Final = timedelta(minutes=10)
 LOCKS: Final = 0x5745_4248  # the space of advisory locks that the endpoints' are in
 LONGEST_COUNTDOWN_S: Final = 60
@@ -135,7 +135,7 @@ CANCEL_STRAYS: Final = """
 WITH stray AS (
     SELECT found.id FROM webhooks_endpoint AS endpoint, LATERAL (
         SELECT delivery.id FROM webhooks_delivery AS delivery
-        WHERE endpoint_id = endpoint.id AND state = 'pending'
+        WHERE endpoint_id = endpoint.id AND state = 'pending' AND (lease IS NULL OR leased_until <= %(now)s)
         ORDER BY next_attempt_at LIMIT %(most)s
         FOR NO KEY UPDATE SKIP LOCKED
     ) AS found
@@ -295,7 +295,7 @@ def _tell(endpoint_id: uuid.UUID, lanes: int, after_s: float) -> None:
 def sweep() -> int:
     """Tell the workers of all that is due and that nobody is at; how many endpoints that is. Every few seconds."""
     now = timezone.now()
-    _cancel_strays(now)
+    cancel_strays()
     _end_rotations(now)
     values: dict[str, Any] = {"now": now, "recent": ids.first_at(now - LOOK_FOR_TESTS), "most": LANES * BATCH}
     with connection.cursor() as cursor:
@@ -306,10 +306,11 @@ def sweep() -> int:
     return len(due)
 
 
-def _cancel_strays(now: datetime) -> None:
-    """What was being written while its endpoint was deleted."""
+def cancel_strays() -> int:
+    """Some of what waits for endpoints that are deleted, and nobody is at; how many deliveries."""
     with connection.cursor() as cursor:
-        cursor.execute(CANCEL_STRAYS, {"now": now, "most": STRAYS})
+        cursor.execute(CANCEL_STRAYS, {"now": timezone.now(), "most": STRAYS})
+        return int(cursor.rowcount)
 
 
 def _end_rotations(now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
@@ -299,7 +299,7 @@ class TestDelete:
 
     def test_what_waits_is_cancelled_and_the_rest_of_the_log_stays(self, endpoint, delivery, owner):
         done = factories.delivery(endpoint, state="succeeded", next_attempt_at=None)
-        leased = factories.delivery(endpoint, lease=uuid.uuid4(), leased_until=timezone.now())
+        leased = factories.delivery(endpoint, lease=uuid.uuid4(), leased_until=timezone.now() + timedelta(minutes=1))
         others = factories.delivery(factories.endpoint(endpoint.organization))
         endpoints.delete(endpoint=endpoint, user=owner)
         delivery.refresh_from_db()
@@ -310,7 +310,7 @@ class TestDelete:
         assert [states[row.id] for row in (done, leased, others)] == ["succeeded", "pending", "pending"]
 
     def test_many_are_cancelled_in_batches(self, endpoint, owner, monkeypatch):
-        monkeypatch.setattr("webhooks.endpoints._BATCH", 2)
+        monkeypatch.setattr("webhooks.queue.STRAYS", 2)
         for _ in range(5):
             factories.delivery(endpoint)
         endpoints.delete(endpoint=endpoint, user=owner)

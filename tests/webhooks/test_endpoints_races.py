@@ -63,7 +63,7 @@ def work(endpoint_id, seed: int) -> None:
 
 
 def test_deleting_beside_deliverers_leaves_nothing_pending(endpoint, owner, nudged, monkeypatch):
-    monkeypatch.setattr("webhooks.endpoints._BATCH", 7)
+    monkeypatch.setattr("webhooks.queue.STRAYS", 7)
     for _ in range(DELIVERIES):
         factories.delivery(endpoint)
     raised = together(
