@@ -24,14 +24,14 @@ class RequestIdMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.request_id = ids.new_id(ids.REQUEST)  # type: ignore[attr-defined]  # read by views and templates
-        ours = log.request_id.set(request.request_id)  # type: ignore[attr-defined]
+        ours = log.request_id.set(request.request_id)  # type: ignore[attr-defined]  # HttpRequest has it from RequestIdMiddleware
         theirs = log.client_request_id.set(log.clean_client_request_id(request.headers.get("X-Request-ID", "")))
         try:
             response = self.get_response(request)
         finally:
             log.request_id.reset(ours)
             log.client_request_id.reset(theirs)
-        response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+        response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]  # HttpRequest has it from RequestIdMiddleware
         return response
 
 

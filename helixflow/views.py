@@ -13,7 +13,7 @@ def error_response(request: HttpRequest, error: errors.HelixError) -> HttpRespon
     """``error`` as JSON under /v1, as a page elsewhere."""
     response: HttpResponse
     if is_api(request):
-        response = JsonResponse(error.body(request.request_id), status=error.status)  # type: ignore[attr-defined]
+        response = JsonResponse(error.body(request.request_id), status=error.status)  # type: ignore[attr-defined]  # RequestIdMiddleware sets it
     else:
         response = render(request, "errors/error.html", {"error": error}, status=error.status)
     for name, value in error.headers().items():

@@ -143,7 +143,7 @@ def bounds(struct: type[msgspec.Struct]) -> dict[str, tuple[str, str]]:
 
 def _fields(struct: type[msgspec.Struct]) -> list[tuple[msgspec.inspect.Field, tuple[Any, ...]]]:
     info = msgspec.inspect.type_info(struct)
-    assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101  narrows for mypy
+    assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101  # narrows for mypy
     return [
         (field, field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,))
         for field in info.fields

@@ -93,7 +93,7 @@ class Protocol(HttpToolsProtocol):
 
     # The connection
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's says BaseTransport
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=self.limits.write_buffer)
         if len(self.connections) > self.max_connections:

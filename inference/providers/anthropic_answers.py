@@ -291,7 +291,7 @@ class EventReader:
         if not self._begun:
             yield self._chunk(Delta(content=""))
         chunk = self._chunk(Delta())
-        assert chunk.choices is not None  # noqa: S101  narrows for mypy
+        assert chunk.choices is not None  # noqa: S101  # narrows for mypy
         chunk.choices[0].finish_reason = _finish_reason(stop_reason, legacy=self._legacy)
         chunk.usage = self._usage.reported() if self._usage else None
         yield chunk

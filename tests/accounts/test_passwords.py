@@ -23,7 +23,7 @@ def test_a_hash_is_argon2id_and_takes_little_memory() -> None:
 def test_a_hash_of_other_numbers_still_opens() -> None:
     """Made with Django's own, and made anew when its owner logs in."""
     user = User(password=OLD)
-    user.save = lambda **kwargs: None  # type: ignore[method-assign]
+    user.save = lambda **kwargs: None  # type: ignore[method-assign]  # no row to save
     assert user.check_password(PASSWORD)
     assert "m=19456" in user.password
 

@@ -296,16 +296,16 @@ def test_an_error_is_a_page_that_needs_no_database(
     rf: RequestFactory, django_assert_num_queries: DjangoAssertNumQueries, error: errors.HelixError
 ) -> None:
     request = rf.get("/dashboard")
-    request.request_id = "req_made_for_this_test"  # type: ignore[attr-defined]
+    request.request_id = "req_made_for_this_test"  # type: ignore[attr-defined]  # as the middlewares leave it
 
     class Unreachable:
         def __getattr__(self, name: str) -> object:
             raise OperationalError("the database is down")
 
-    request.user = Unreachable()  # type: ignore[assignment]
+    request.user = Unreachable()  # type: ignore[assignment]  # as the middlewares leave it
     with django_assert_num_queries(0):
         response = error_response(request, error)
-    html = response.content.decode()  # type: ignore[attr-defined]
+    html = response.content.decode()  # type: ignore[attr-defined]  # as the middlewares leave it
     assert response.status_code == error.status
     assert error.message.split("'")[0] in html
     assert "req_made_for_this_test" in html
@@ -327,8 +327,8 @@ def test_an_unknown_page_is_a_404_page(client: Client) -> None:
 )
 def test_an_error_page_leads_on(rf: RequestFactory, path: str, error: errors.HelixError, way_on: str) -> None:
     request = rf.get(path)
-    request.request_id = ""  # type: ignore[attr-defined]
-    html = error_response(request, error).content.decode()  # type: ignore[attr-defined]
+    request.request_id = ""  # type: ignore[attr-defined]  # as the middlewares leave it
+    html = error_response(request, error).content.decode()  # type: ignore[attr-defined]  # as the middlewares leave it
     assert re.findall(r'<a href="([^"]+)" class="button button--primary"', html) == [way_on]
 
 

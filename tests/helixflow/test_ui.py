@@ -128,7 +128,7 @@ def test_choices_are_a_group_with_a_legend() -> None:
 
 def test_the_current_page_is_marked(rf: object) -> None:
     def marked(path: str, href: str, *, exact: bool = False) -> bool:
-        request = rf.get(path)  # type: ignore[attr-defined]
+        request = rf.get(path)  # type: ignore[attr-defined]  # a factory of pytest-django
         return bool(ui.nav_link({"request": request}, href, "Label", exact=exact)["current"])
 
     assert marked("/dashboard/api-keys", "/dashboard/api-keys")

@@ -145,7 +145,7 @@ def test_one_that_hangs_gets_less_and_less_of_the_traffic():
 
 
 def test_one_that_hangs_is_noticed_before_the_first_deadline_has_passed():
-    modes = lambda name, at: HANGING if name == "a" and at > 30 else WELL  # noqa: E731
+    modes = lambda name, at: HANGING if name == "a" and at > 30 else WELL  # noqa: E731  # one line each
     outcome = Simulation(world(), modes, per_s=50, for_s=30 + TIMEOUT_S, seed=1).run()
     assert outcome.errors == []
     assert outcome.attempts - outcome.requests < 300  # its share of a minute would be a thousand
@@ -153,7 +153,7 @@ def test_one_that_hangs_is_noticed_before_the_first_deadline_has_passed():
 
 def test_least_latency_avoids_one_that_hangs_before_it_has_failed():
     here = world(least_latency=True)
-    modes = lambda name, at: HANGING if name == "a" and at > 30 else WELL  # noqa: E731
+    modes = lambda name, at: HANGING if name == "a" and at > 30 else WELL  # noqa: E731  # one line each
     outcome = Simulation(here, modes, per_s=50, for_s=30 + TIMEOUT_S, seed=1).run()
     assert outcome.errors == []
     assert outcome.attempts - outcome.requests < 30
@@ -170,7 +170,7 @@ def test_an_outage_is_not_multiplied(bad, seed):
 def test_nor_is_one_that_is_never_bad_enough_to_open():
     """45% of all answers fail: the breakers stay closed, and only the budget holds retries back."""
     rng = random.Random(1)
-    flaky = lambda name, at: FAILING if rng.random() < 0.45 else WELL  # noqa: E731
+    flaky = lambda name, at: FAILING if rng.random() < 0.45 else WELL  # noqa: E731  # one line each
     outcome = Simulation(world(), flaky, per_s=100, for_s=120, seed=1).run()
     assert outcome.attempts / outcome.requests < 1.2
 

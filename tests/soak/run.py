@@ -183,7 +183,7 @@ class Run:
             wait_for(lambda: not any(file.stat().st_size for file in spool.glob("*/*.log")), seconds=SETTLED_S)
             self.report.settled_after_s = time.monotonic() - began
             for account, tenant in zip(accounts, self._tenants, strict=True):
-                until_agreed(account, lambda key=tenant.key: chat(self._web, key, model="normal"))  # type: ignore[misc]
+                until_agreed(account, lambda key=tenant.key: chat(self._web, key, model="normal"))  # type: ignore[misc]  # bound by its default
         except AssertionError as error:
             self.report.problems.append(f"Two minutes later something is still not settled: {error}")
         books = Books(self._log, self._upstream.requests, self._tenants)

@@ -41,7 +41,7 @@ class Command(BaseCommand):
 def sealed_columns() -> Iterator[tuple[str, QuerySet[Model], str]]:
     """The model's name, its rows and the column, of each that holds what ``crypto.encrypt`` made."""
     for model in apps.get_models():
-        meta = model._meta  # noqa: SLF001  Django documents it
+        meta = model._meta  # noqa: SLF001  # Django documents it
         for field in meta.concrete_fields:
             if field.name.startswith("sealed_"):
                 yield meta.label, QuerySet(model), field.name
