@@ -78,7 +78,7 @@ class Settler:
         self._flushing: asyncio.Task[None] | None = None
         self._stopping = False
         self._wake = asyncio.Event()
-        self._epoch: Any = None
+        self._epoch = 0
 
     async def start(self) -> None:
         self._flushing = asyncio.create_task(self._keep_flushing())
@@ -205,7 +205,7 @@ class Settler:
         limits.breaker.succeeded()
         reached = await pipelined_redis.reach_all()  # in a cluster the beat went to one node of several
         epoch = pipelined_redis.epoch()
-        if self._epoch is not None and (epoch != self._epoch or not known):
+        if self._recent and (epoch != self._epoch or not known):
             await self._send_again()
         self._epoch = epoch
         # Only now: while Redis is away nothing of what it may have lost is forgotten.

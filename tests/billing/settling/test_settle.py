@@ -342,6 +342,29 @@ def test_a_redis_that_was_flushed_is_told_again(account):
     assert [entry.event.id for entry in account.stream()] == [settlement.id]
 
 
+def test_a_redis_that_was_restarted_before_it_was_ever_tended_is_told_again(account, settings):
+    """The first look came to nothing: what was settled meanwhile is in doubt all the same."""
+    (settlement,) = settlements(account, 1)
+    reachable, settler = settings.REDIS_URL, Settler()
+
+    async def first_look():
+        settings.REDIS_URL = NOWHERE
+        with pytest.raises(redis.RedisError):
+            await settler._tend()
+
+    async def settled():
+        settings.REDIS_URL = reachable
+        await settler._send([settlement])
+
+    async def second_look():
+        redis.sync_client().flushdb()
+        await settler._tend()
+
+    for act in (first_look, settled, second_look):
+        asyncio.run(act())
+    assert [entry.event.id for entry in account.stream()] == [settlement.id]
+
+
 def test_however_long_redis_is_away_its_last_seconds_are_remembered(account, settings, monkeypatch):
     (settlement,) = settlements(account, 1)
     monkeypatch.setattr(settle, "KEEP_S", -1.0)  # everything is old at once
