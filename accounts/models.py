@@ -1,10 +1,12 @@
-"""Who exists: users, organizations, memberships, API sessions and API keys."""
+"""Who exists: users, organizations, memberships, invitations, sessions, API keys; and the audit log of who did what."""
 
 from typing import ClassVar, Final, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models.functions import Upper
@@ -13,6 +15,7 @@ from django.utils import timezone
 from helixflow.lib import ids
 
 MAX_CACHE_TTL_S: Final = 86_400
+MAX_CONTENTS_DAYS: Final = 365
 
 
 class UserManager(BaseUserManager["User"]):
@@ -51,6 +54,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField("staff", default=False, help_text="May use the admin site.")
     is_active = models.BooleanField("active", default=True, help_text="Inactive users cannot log in.")
     date_joined = models.DateTimeField(default=timezone.now, editable=False)
+    # Set: the account is deleted then, unless its owner changes their mind.
+    deletion_due_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects: ClassVar[UserManager] = UserManager()
 
@@ -98,7 +103,16 @@ class Organization(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(MAX_CACHE_TTL_S)],
         help_text="Seconds that answers to deterministic requests are stored for, encrypted; empty: nothing is stored.",
     )
+    contents_days = models.PositiveSmallIntegerField(
+        "stored contents",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_CONTENTS_DAYS)],
+        help_text="Days that prompts and answers are stored for, encrypted; empty: nothing is stored.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # Set: the organization is deleted then, unless an owner changes their mind.
+    deletion_due_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = OrganizationQuerySet.as_manager()
 
@@ -107,6 +121,10 @@ class Organization(models.Model):
             models.CheckConstraint(
                 condition=models.Q(cache_ttl_s=None) | models.Q(cache_ttl_s__range=(1, MAX_CACHE_TTL_S)),
                 name="organization_cache_ttl_within_a_day",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(contents_days=None) | models.Q(contents_days__range=(1, MAX_CONTENTS_DAYS)),
+                name="organization_contents_days_within_a_year",
             ),
         ]
 
@@ -141,6 +159,62 @@ class Membership(models.Model):
     @property
     def manages_keys(self) -> bool:
         return self.role in {Role.OWNER, Role.ADMIN}
+
+
+class Invitation(models.Model):
+    """To an organization, sent to ``email``: the link in the mail holds a token of which only the digest is kept."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="invitations")
+    email = models.EmailField(max_length=254)
+    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    invited_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    accepted_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                "organization",
+                Upper("email"),
+                condition=models.Q(accepted_at=None, withdrawn_at=None),
+                name="invitation_open_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} to {self.organization}"
+
+    @property
+    def public_id(self) -> str:
+        return ids.public_id(ids.INVITATION, self.id)
+
+
+class WebSession(AbstractBaseSession):
+    """A browser's session: Django's, with whose it is and where it comes from, so that people can see and end theirs.
+
+    ``accounts.web_sessions`` stores it; ``user`` is that of the login, and nobody's before one.
+    """
+
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="web_sessions")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField(default=timezone.now)
+    address = models.GenericIPAddressField(null=True, blank=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+
+    class Meta(AbstractBaseSession.Meta):
+        abstract = False
+        db_table = "accounts_websession"
+
+    @classmethod
+    def get_session_store_class(cls) -> type[SessionBase]:
+        from accounts.web_sessions import SessionStore  # it asks for this model
+
+        return SessionStore
 
 
 class TokenSession(models.Model):
@@ -196,11 +270,20 @@ class ApiKey(models.Model):
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     rotated_to = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+", editable=False)
+    # Made by the platform for ``created_by``'s calls from the playground: nobody ever sees its secret.
+    is_playground = models.BooleanField(default=False, editable=False)
 
     objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
         verbose_name = "API key"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["organization", "created_by"],
+                condition=models.Q(is_playground=True, revoked_at=None),
+                name="apikey_one_playground",
+            ),
+        ]
         indexes: ClassVar = [
             # The key list of an organization, newest first, paged by id.
             models.Index(fields=["organization", "-id"], name="apikey_organization_newest"),
@@ -221,3 +304,65 @@ class ApiKey(models.Model):
         if self.expires_at is not None and self.expires_at <= timezone.now():
             return "expired"
         return "active"
+
+
+class AuditEvent(models.Model):
+    """Who changed what of access, limits or money, when and from where. Written by ``accounts.audit`` and append-only:
+    a trigger refuses updates and deletions (``accounts/migrations``). No foreign keys: it outlives what it names.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    organization_id = models.UUIDField(null=True)  # None: about a user's account alone
+    user_id = models.UUIDField(null=True)  # who did it; None: the platform
+    actor = models.CharField(max_length=254)  # as they were called then
+    is_staff = models.BooleanField(default=False)  # done by an operator, as support
+    action = models.CharField(max_length=60)  # noun.verb, such as api_key.created
+    target = models.CharField(max_length=60, blank=True)  # public id
+    summary = models.CharField(max_length=300)  # a sentence's end: created the API key “CI”
+    changes = models.JSONField(default=dict)  # field → [before, after]; never a secret
+    address = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        indexes: ClassVar = [
+            # An organization's, or a user's own, newest first, paged by id.
+            models.Index(fields=["organization_id", "-id"], name="audit_organization_newest"),
+            models.Index(fields=["user_id", "-id"], name="audit_user_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.action}"
+
+    @property
+    def public_id(self) -> str:
+        return ids.public_id(ids.AUDIT_EVENT, self.id)
+
+
+class Export(models.Model):
+    """Everything of an organization as one file, made by a worker and kept for some days."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        RUNNING = "running"
+        READY = "ready"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="exports")
+    requested_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    rows = models.PositiveBigIntegerField(default=0)  # written so far
+    file = models.CharField(max_length=200, blank=True)  # its name in the default storage
+    size_bytes = models.PositiveBigIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    touched_at = models.DateTimeField(default=timezone.now)  # by the worker, as it goes
+    finished_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"export of {self.organization}"
+
+    @property
+    def public_id(self) -> str:
+        return ids.public_id(ids.EXPORT, self.id)

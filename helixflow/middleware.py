@@ -8,6 +8,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, HttpResponseNotAllowed
 from redis import RedisError
 
+from accounts import audit
 from helixflow.lib import ids, log
 from helixflow.lib.errors import HelixError, MethodNotAllowed, ServiceUnavailable
 from helixflow.views import error_response
@@ -36,7 +37,10 @@ class RequestIdMiddleware:
 
 
 class ClientAddressMiddleware:
-    """Sets REMOTE_ADDR from X-Forwarded-For, believing exactly HELIXFLOW_TRUSTED_PROXIES hops and none by default."""
+    """Sets REMOTE_ADDR from X-Forwarded-For, believing exactly HELIXFLOW_TRUSTED_PROXIES hops and none by default.
+
+    From there sessions and the audit log know where a request came from.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -46,7 +50,8 @@ class ClientAddressMiddleware:
             hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
             if len(hops) >= settings.TRUSTED_PROXIES:
                 request.META["REMOTE_ADDR"] = hops[-settings.TRUSTED_PROXIES]
-        return self.get_response(request)
+        with audit.calling_from(request.META.get("REMOTE_ADDR") or "", request.headers.get("User-Agent", "")):
+            return self.get_response(request)
 
 
 class PrivatePagesMiddleware:

@@ -24,6 +24,9 @@ EVENT: Final = "evt_"
 WEBHOOK: Final = "whe_"
 DELIVERY: Final = "whd_"
 BATCH: Final = "batch_"
+INVITATION: Final = "inv_"
+AUDIT_EVENT: Final = "aud_"
+EXPORT: Final = "exp_"
 
 
 def uuid7() -> uuid.UUID:
