@@ -1,7 +1,6 @@
 """Who may do what: the only getters for dashboard and API. They fetch and check; a foreign id is 404.
 
-Members see an organization's keys; its owners and admins create, change, rotate, limit and revoke them. The same goes
-for the plan's caps.
+What each role may do is a table, ``accounts.roles``.
 """
 
 import uuid
@@ -10,10 +9,12 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts.models import ApiKey, Membership, Organization, User
+from accounts import roles
+from accounts.models import ApiKey, Export, Invitation, Membership, Organization, User
 from helixflow.lib import errors, ids
 
 SESSION_CHOICE = "organization"  # where a session keeps which of several organizations its user looks at
+IN_NONE = "You are in no organization. Create one at /dashboard/organizations, or ask for an invitation."
 
 
 def memberships(user: User) -> QuerySet[Membership]:
@@ -24,9 +25,21 @@ def memberships(user: User) -> QuerySet[Membership]:
 def page_membership(request: HttpRequest) -> Membership:
     """The organization a dashboard page is about: the one chosen, if its user is still in it, else the first.
 
-    For views behind ``login_required``.
+    For views behind ``login_required``. Raises AuthorizationFailed for those who are in none.
     """
-    return session_membership(page_user(request), request.session)
+    mine = page_memberships(request)
+    if not mine:
+        raise errors.AuthorizationFailed(IN_NONE)
+    return _chosen(mine, request.session)
+
+
+def page_memberships(request: HttpRequest) -> list[Membership]:
+    """All of the user's, read once a request: the switcher shows them on every page."""
+    found: list[Membership] | None = getattr(request, "memberships", None)
+    if found is None:
+        found = list(memberships(page_user(request)))
+        request.memberships = found  # type: ignore[attr-defined]  # kept for the rest of this request
+    return found
 
 
 def page_user(request: HttpRequest) -> User:
@@ -38,7 +51,12 @@ def page_user(request: HttpRequest) -> User:
 def session_membership(user: User, session: SessionBase) -> Membership:
     mine = list(memberships(user))
     if not mine:
-        raise errors.AuthorizationFailed("You are in no organization. Ask for an invitation, or sign up for one.")
+        raise errors.AuthorizationFailed(IN_NONE)
+    return _chosen(mine, session)
+
+
+def _chosen(mine: list[Membership], session: SessionBase) -> Membership:
+    """The first where the chosen one is gone."""
     chosen = session.get(SESSION_CHOICE)
     return next((membership for membership in mine if membership.organization_id.hex == chosen), mine[0])
 
@@ -57,7 +75,7 @@ def api_membership(user: User, organization_header: str | None) -> Membership:
     else:
         mine = list(memberships(user)[:2])
         if not mine:
-            raise errors.AuthorizationFailed("You are in no organization.")
+            raise errors.AuthorizationFailed("You are in no organization. POST /v1/organizations makes one.")
         if len(mine) > 1:
             raise errors.InvalidRequest(
                 "You are in several organizations: name one in the header X-HelixFlow-Organization.",
@@ -75,8 +93,57 @@ def require_key_manager(membership: Membership) -> None:
 def require_manager(membership: Membership, *, of: str) -> None:
     """``of`` is what is managed, as the refusal names it."""
     _require_enabled(membership.organization)
+    _require_kept(membership.organization)
     if not membership.manages_keys:
         raise errors.AuthorizationFailed(f"Only owners and admins of the organization manage {of}.")
+
+
+def require(membership: Membership, capability: roles.Capability) -> None:
+    """Raises AuthorizationFailed, also where the organization is disabled or about to be deleted."""
+    _require_enabled(membership.organization)
+    if not capability.while_deleted:
+        _require_kept(membership.organization)
+    if not roles.may(membership.role, capability):
+        who = roles.only(capability.roles)
+        raise errors.AuthorizationFailed(f"{who} of the organization {capability.does}.")
+
+
+def may(membership: Membership, capability: roles.Capability) -> bool:
+    """Whether ``require`` lets them; for pages that show what they can."""
+    try:
+        require(membership, capability)
+    except errors.AuthorizationFailed:
+        return False
+    return True
+
+
+def get_member(membership: Membership, public_id: str) -> Membership:
+    """Somebody of the same organization, by their user id. Raises NotFound."""
+    user_id = parse_id(ids.USER, public_id)
+    rows = Membership.objects.filter(organization=membership.organization_id).select_related("user", "organization")
+    found = rows.filter(user_id=user_id).first()
+    if found is None:
+        raise errors.NotFound("Nobody with this id is in the organization.")
+    return found
+
+
+def get_invitation(membership: Membership, public_id: str) -> Invitation:
+    """Also one that is used, withdrawn or expired. Raises NotFound."""
+    invitation_id = parse_id(ids.INVITATION, public_id)
+    rows = Invitation.objects.filter(organization=membership.organization_id).select_related("invited_by")
+    found = rows.filter(id=invitation_id).first()
+    if found is None:
+        raise errors.NotFound("There is no invitation with this id.")
+    return found
+
+
+def get_export(membership: Membership, public_id: str) -> Export:
+    """Raises NotFound."""
+    export_id = parse_id(ids.EXPORT, public_id)
+    found = Export.objects.filter(organization=membership.organization_id, id=export_id).first()
+    if found is None:
+        raise errors.NotFound("There is no export with this id. They are kept for seven days.")
+    return found
 
 
 def get_api_key(membership: Membership, public_id: str) -> ApiKey:
@@ -106,3 +173,8 @@ def parse_id(prefix: str, public_id: str) -> uuid.UUID:
 def _require_enabled(organization: Organization) -> None:
     if organization.disabled_at is not None:
         raise errors.AuthorizationFailed("This organization is disabled. Write to support to find out why.")
+
+
+def _require_kept(organization: Organization) -> None:
+    if organization.deletion_due_at is not None:
+        raise errors.AuthorizationFailed("This organization is about to be deleted. An owner can still keep it.")

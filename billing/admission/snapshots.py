@@ -122,7 +122,7 @@ def load(token: str) -> Snapshot:
         organization_id=organization.id,
         user_id=row.created_by_id,
         generation=organization.generation,
-        enabled=organization.disabled_at is None,
+        enabled=organization.disabled_at is None and organization.deletion_due_at is None,
         requests_per_minute=row.requests_per_minute,  # type: ignore[attr-defined]  # annotated
         requests_per_month=row.requests_per_month,  # type: ignore[attr-defined]  # annotated
         max_parallel=row.max_parallel,  # type: ignore[attr-defined]  # annotated
