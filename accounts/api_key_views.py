@@ -78,7 +78,7 @@ def key_detail(request: HttpRequest, key_id: str) -> HttpResponse:
     form = ApiKeyForm(request.POST, initial=initial_of(key))
     if form.is_valid():
         try:
-            changed = api_keys.update(key=key, **form.changes())
+            changed = api_keys.update(key=key, user=membership.user, **form.changes())
         except errors.InvalidRequest as error:
             form.add_problems(error)
         else:

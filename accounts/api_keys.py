@@ -14,7 +14,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import auth, generation, keys
+from accounts import audit, auth, generation, keys
 from accounts.models import ApiKey, Environment, Organization, User
 from helixflow.lib import errors
 
@@ -50,6 +50,7 @@ def create(
     fields = clean(name=name, environment=environment, models=models, expires_at=expires_at)
     key, secret = _insert(organization=organization, user=user, **fields)
     generation.bump(organization.id)
+    _record("created", key, user, f"created the API key “{key.name}”", audit.differences({}, fields))
     logger.info("API key %s created by %s", key.public_id, user.public_id)
     return key, secret
 
@@ -80,12 +81,15 @@ def rotate(*, key: ApiKey, user: User, grace: timedelta) -> tuple[ApiKey, str]:
         expires_at=current.expires_at,
     )
     end = timezone.now() + grace
+    expired_at = current.expires_at
     current.expires_at = end if current.expires_at is None else min(current.expires_at, end)
     current.rotated_to = successor
     current.save(update_fields=["expires_at", "rotated_to"])
     for take_over in on_rotation:
         take_over(current, successor)
     generation.bump(current.organization_id)
+    changes = {"key": (current.hint, successor.hint), "expires_at": (expired_at, current.expires_at)}
+    _record("rotated", current, user, f"rotated the API key “{current.name}”", changes)
     logger.info("API key %s rotated to %s by %s", current.public_id, successor.public_id, user.public_id)
     return successor, secret
 
@@ -98,13 +102,17 @@ def revoke(*, key: ApiKey, user: User) -> ApiKey:
         current.revoked_at = timezone.now()
         current.save(update_fields=["revoked_at"])
         generation.bump(current.organization_id)
+        _record("revoked", current, user, f"revoked the API key “{current.name}”")
         logger.info("API key %s revoked by %s", current.public_id, user.public_id)
     return current
 
 
 @transaction.atomic
-def update(*, key: ApiKey, **changes: Any) -> ApiKey:
-    """Changes any of name, environment, models and expires_at, as ``create`` takes them. Raises InvalidRequest."""
+def update(*, key: ApiKey, user: User | None = None, **changes: Any) -> ApiKey:
+    """Changes any of name, environment, models and expires_at, as ``create`` takes them. Raises InvalidRequest.
+
+    ``user`` None: the platform itself did it.
+    """
     unknown = set(changes) - EDITABLE
     if unknown:
         raise TypeError(f"not a field of an API key that can be changed: {', '.join(sorted(unknown))}")
@@ -117,10 +125,14 @@ def update(*, key: ApiKey, **changes: Any) -> ApiKey:
         raise errors.InvalidRequest("This key has been rotated: it ends with its grace.", param="expires_at")
     fields = clean(**changes)
     if fields:
+        changed = audit.differences({field: getattr(current, field) for field in fields}, fields)
+        name = current.name
         for field, value in fields.items():
             setattr(current, field, value)
         current.save(update_fields=list(fields))
         generation.bump(current.organization_id)
+        if changed:
+            _record("updated", current, user, f"changed the API key “{name}”", changed)
     return current
 
 
@@ -192,6 +204,19 @@ _CLEANERS: Final[dict[str, tuple[str, Any]]] = {
     "models": ("allowed_models", _models),
     "expires_at": ("expires_at", _expires_at),
 }
+
+
+def _record(
+    verb: str, key: ApiKey, user: User | None, summary: str, changes: Mapping[str, tuple[Any, Any]] | None = None
+) -> None:
+    audit.record(
+        f"api_key.{verb}",
+        organization=key.organization,
+        user=user,
+        target=key.public_id,
+        summary=summary,
+        changes=changes,
+    )
 
 
 def _insert(*, organization: Organization, user: User, **fields: Any) -> tuple[ApiKey, str]:

@@ -53,6 +53,11 @@ def record(
     )
 
 
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The ``changes`` of ``record``: the fields of ``after`` that ``before`` has otherwise."""
+    return {name: (before.get(name), value) for name, value in after.items() if before.get(name) != value}
+
+
 @contextmanager
 def calling_from(address: str, user_agent: str) -> Iterator[None]:
     """What is recorded inside came from there."""
@@ -86,6 +91,8 @@ def _as_support(user: User | None, organization: Organization | None) -> bool:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -4,8 +4,9 @@ import secrets
 from typing import Final
 
 from django.contrib.sessions.backends.base import SessionBase
-from django.contrib.sessions.models import Session
 from django.db import transaction
+
+from accounts.models import WebSession
 
 REMEMBERED: Final = 20  # sent forms of one kind
 
@@ -21,7 +22,7 @@ def use(session: SessionBase, kind: str, token: str) -> bool:
 
     For signed-in people: their session is a row. A form that goes back with errors needs a new token.
     """
-    row = Session.objects.select_for_update().filter(session_key=session.session_key).first()
+    row = WebSession.objects.select_for_update().filter(session_key=session.session_key).first()
     used = row.get_decoded().get(kind, []) if row else []
     if token in used:
         return False

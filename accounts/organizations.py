@@ -1,61 +1,125 @@
 """What can be done with an organization as a whole. Each function bumps the generation in its transaction."""
 
 import logging
-from typing import Final, TypedDict, Unpack
+from collections.abc import Mapping
+from typing import Any, Final, TypedDict, Unpack
 
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import generation
+from accounts import audit, generation
 from accounts.models import MAX_CACHE_TTL_S, Organization, User
 from helixflow.lib import errors
 
 logger = logging.getLogger(__name__)
 
 MAX_NAME: Final = 100
+SETTINGS: Final = ("name", "cache_ttl_s", "contents_days")
+DROP_CONTENTS: Final = signature("inference.tasks.drop_contents")  # by name: inference stands on this app
 
 
 class Settings(TypedDict, total=False):
-    """``cache_ttl_s``: for how many seconds answers are cached; None: not at all."""
+    """``cache_ttl_s``: for how many seconds answers are cached; ``contents_days``: for how many days prompts and answers
+    are stored; None: not at all."""
 
     name: str
     cache_ttl_s: int | None
+    contents_days: int | None
 
 
 @transaction.atomic
 def update(*, organization: Organization, user: User, **settings: Unpack[Settings]) -> Organization:
-    """Changes what is given; it counts from the next request on. Raises InvalidRequest."""
+    """Changes what is given; it counts from the next request on. Raises InvalidRequest.
+
+    Turning stored contents off forgets at once all that is stored: nobody sees it again, and a worker deletes it.
+    """
     current = Organization.objects.select_for_update(no_key=True).get(id=organization.id)
-    before = (current.name, current.cache_ttl_s)
+    before = {name: getattr(current, name) for name in SETTINGS}
     if "name" in settings:
         current.name = _clean_name(settings["name"])
     if "cache_ttl_s" in settings:
         current.cache_ttl_s = _clean_cache_ttl(settings["cache_ttl_s"])
-    if (current.name, current.cache_ttl_s) != before:
-        current.save(update_fields=["name", "cache_ttl_s"])
+    if "contents_days" in settings:
+        _set_contents_days(current, settings["contents_days"])
+    changes = {
+        name: (value, getattr(current, name)) for name, value in before.items() if getattr(current, name) != value
+    }
+    if changes:
+        current.save(update_fields=[*SETTINGS, "contents_since"])
         generation.bump(current.id)
+        summary = _summary(changes)
+        audit.record(
+            "organization.changed",
+            user=user,
+            organization=current,
+            target=current.public_id,
+            summary=summary,
+            changes=changes,
+        )
         logger.info("organization %s changed by %s", current.public_id, user.public_id)
     return current
 
 
-def disable(*, organization: Organization) -> bool:
-    """Every key is refused from the next request on; whether it was enabled before."""
-    return _set(organization, disabled=True)
+def _set_contents_days(current: Organization, days: int | None) -> None:
+    if days is not None and not 1 <= days <= MAX_CONTENTS_DAYS:
+        message = f"Prompts and answers are stored for 1 to {MAX_CONTENTS_DAYS} days, or not at all."
+        raise errors.InvalidRequest(message, param="contents_days")
+    if days is None:
+        if current.contents_days is not None:
+            transaction.on_commit(partial(tasks.nudge, DROP_CONTENTS))
+        current.contents_since = None
+    elif current.contents_days is None:
+        current.contents_since = timezone.now()
+    current.contents_days = days
 
 
-def enable(*, organization: Organization) -> bool:
+def _summary(changes: dict[str, tuple[object, object]]) -> str:
+    if "contents_days" in changes and len(changes) == 1:
+        days = changes["contents_days"][1]
+        if days is None:
+            return "stopped storing prompts and answers, and deleted those that were stored"
+        return f"has prompts and answers stored for {days} {'day' if days == 1 else 'days'}"
+    return "changed the organization's settings"
+
+
+def disable(*, organization: Organization, user: User | None = None, reason: str = "") -> bool:
+    """Every key is refused from the next request on; whether it was enabled before. ``user`` None: the platform."""
+    return _set(organization, user, reason, disabled=True)
+
+
+def enable(*, organization: Organization, user: User | None = None, reason: str = "") -> bool:
     """The opposite of ``disable``; whether it was disabled before."""
-    return _set(organization, disabled=False)
+    return _set(organization, user, reason, disabled=False)
 
 
-def _set(organization: Organization, *, disabled: bool) -> bool:
+def _set(organization: Organization, user: User | None, reason: str, *, disabled: bool) -> bool:
     with transaction.atomic():
         changed = Organization.objects.filter(id=organization.id, disabled_at__isnull=disabled).update(
             disabled_at=timezone.now() if disabled else None
         )
         if changed:
             generation.bump(organization.id)
+            verb = "disabled" if disabled else "enabled"
+            changes = {"enabled": (disabled, not disabled)} | ({"reason": (None, reason)} if reason else {})
+            _record(verb, organization, user, f"{verb} the organization", changes)
     return bool(changed)
+
+
+def _settings(organization: Organization) -> dict[str, Any]:
+    return {name: getattr(organization, name) for name in ("name", "cache_ttl_s")}
+
+
+def _record(
+    verb: str, organization: Organization, user: User | None, summary: str, changes: Mapping[str, tuple[Any, Any]]
+) -> None:
+    audit.record(
+        f"organization.{verb}",
+        organization=organization,
+        user=user,
+        target=organization.public_id,
+        summary=summary,
+        changes=changes,
+    )
 
 
 def _clean_name(value: str) -> str:

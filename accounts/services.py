@@ -14,7 +14,7 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts import sessions, tasks
+from accounts import audit, sessions, tasks, web_sessions
 from accounts.models import Membership, Organization, Role, User
 from helixflow.lib.errors import InvalidRequest, ServiceUnavailable
 
@@ -38,6 +38,13 @@ def register(*, username: str, email: str, password: str) -> User:
             user.save(force_insert=True)
             organization = Organization.objects.create(name=_organization_name(user))
             Membership.objects.create(organization=organization, user=user, role=Role.OWNER)
+            audit.record(
+                "organization.created",
+                organization=organization,
+                user=user,
+                target=organization.public_id,
+                summary=f"signed up and created the organization “{organization.name}”",
+            )
             transaction.on_commit(partial(tasks.enqueue, tasks.send_verification_mail, str(user.id)))
     except IntegrityError:  # someone else was faster
         _refuse(_taken(user))
@@ -55,7 +62,10 @@ def verify_email(*, user: User, email: str) -> bool:
     """Whether ``email`` is (now) ``user``'s verified address; False if they have changed it since."""
     if user.email != email:
         return False
-    User.objects.filter(id=user.id, email=email, email_verified_at=None).update(email_verified_at=timezone.now())
+    with transaction.atomic():
+        unverified = User.objects.filter(id=user.id, email=email, email_verified_at=None)
+        if unverified.update(email_verified_at=timezone.now()):
+            audit.record("account.email_confirmed", user=user, summary=f"confirmed the address {email}")
     user.refresh_from_db(fields=["email", "email_verified_at"])
     return user.email == email and user.is_verified
 
@@ -81,6 +91,12 @@ def change_email(*, user: User, email: str) -> None:
             User.objects.filter(id=user.id).update(
                 username=changed.username, email=changed.email, email_verified_at=None
             )
+            audit.record(
+                "account.email_changed",
+                user=user,
+                summary="changed the account's e-mail address",
+                changes={"email": (old, changed.email)},
+            )
             transaction.on_commit(partial(tasks.enqueue, tasks.send_verification_mail, str(user.id)))
             transaction.on_commit(partial(tasks.enqueue, tasks.send_email_changed_mail, str(user.id), old))
     except IntegrityError:
@@ -90,14 +106,15 @@ def change_email(*, user: User, email: str) -> None:
 
 
 def change_password(*, user: User, password: str) -> None:
-    """Set an already validated password and end every session: web ones by Django's session hash, the API's here.
+    """Set an already validated password and end every session, in browsers and of the API.
 
-    A view that keeps the session it runs in calls ``update_session_auth_hash`` afterwards.
+    A view that keeps the session it runs in calls ``update_session_auth_hash`` afterwards, which makes a new one of it.
     """
     user.set_password(password)
     with transaction.atomic():
         user.save(update_fields=["password"])
-        sessions.end_all(user=user)
+        _end_sessions(user)
+        audit.record("account.password_changed", user=user, summary="changed the password, which ended every session")
 
 
 def request_password_reset(*, email: str) -> None:
@@ -115,7 +132,18 @@ def reset_password(*, user: User, password: str) -> None:
     user.email_verified_at = user.email_verified_at or timezone.now()
     with transaction.atomic():
         user.save(update_fields=["password", "email_verified_at"])
-        sessions.end_all(user=user)
+        _end_sessions(user)
+        audit.record(
+            "account.password_reset",
+            user=user,
+            summary="set a new password by a link in a mail, which ended every session",
+        )
+
+
+def _end_sessions(user: User) -> None:
+    """Django's session hash ends those of browsers by itself; without their rows nobody is shown them any more."""
+    sessions.end_all(user=user)
+    web_sessions.end_all(user=user)
 
 
 def _refuse(*problems: Problems) -> None:

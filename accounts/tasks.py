@@ -9,11 +9,10 @@ from typing import Any, Final
 from celery import shared_task
 from celery.app.task import Task
 from django import db
-from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from accounts import mails
-from accounts.models import TokenSession, User
+from accounts.models import TokenSession, User, WebSession
 from helixflow.lib import tasks
 
 logger = logging.getLogger(__name__)
@@ -58,5 +57,5 @@ def send_email_changed_mail(user_id: str, old_email: str) -> None:
 def clear_expired_sessions() -> None:
     """Web sessions past their expiry, API sessions 30 days after theirs (support may still ask about them)."""
     now = timezone.now()
-    Session.objects.filter(expire_date__lt=now).delete()
+    WebSession.objects.filter(expire_date__lt=now).delete()
     TokenSession.objects.filter(expires_at__lt=now - KEEP_ENDED_SESSIONS).delete()

@@ -6,7 +6,7 @@ from typing import Final
 
 from django.db import transaction
 
-from accounts import generation
+from accounts import audit, generation
 from accounts.models import ApiKey, Organization, User
 from billing import validation
 from billing.models import KeyLimits
@@ -29,7 +29,7 @@ def set_limits(
     """From the next request on, in every process. None: no limit of the key's own. Raises InvalidRequest."""
     # The organization's row first, as with every change to its keys and its plan: they queue up instead of crossing.
     Organization.objects.select_for_update(no_key=True).get(id=key.organization_id)
-    current = ApiKey.objects.get(id=key.id)
+    current = ApiKey.objects.select_related("organization").get(id=key.id)
     if current.revoked_at is not None:
         raise errors.InvalidRequest("This key is revoked and cannot be changed.")
     wanted = KeyLimits(
@@ -39,9 +39,19 @@ def set_limits(
         monthly_budget=monthly_budget,
     )
     validation.check(wanted, leave_out=["api_key"])
-    if _numbers(wanted) != _numbers(of(current)):
+    before = of(current)
+    if _numbers(wanted) != _numbers(before):
+        changes = audit.differences(_named(before), _named(wanted))
         _store(wanted)
         generation.bump(current.organization_id)
+        audit.record(
+            "api_key.limits_changed",
+            organization=current.organization,
+            user=user,
+            target=current.public_id,
+            summary=f"changed the limits of the API key “{current.name}”",
+            changes=changes,
+        )
         logger.info("limits of API key %s set by %s: %s", current.public_id, user.public_id, _numbers(wanted))
     return wanted
 
@@ -65,6 +75,10 @@ def _store(limits: KeyLimits) -> None:
         limits.save()
     else:
         KeyLimits.objects.filter(api_key=limits.api_key).delete()
+
+
+def _named(limits: KeyLimits) -> dict[str, int | Decimal | None]:
+    return dict(zip(LIMITS, _numbers(limits), strict=True))
 
 
 def _numbers(limits: KeyLimits) -> tuple[int | Decimal | None, ...]:

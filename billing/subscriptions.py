@@ -11,7 +11,7 @@ from typing import Any, Final, TypedDict, Unpack
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import generation
+from accounts import audit, generation
 from accounts.models import Organization, User
 from billing import validation
 from billing.models import STARTER, STARTER_PER_MINUTE, STARTER_PER_MONTH, Plan, Subscription, SubscriptionChange
@@ -61,9 +61,10 @@ def set_caps(*, organization: Organization, user: User | None, **caps: Unpack[Ca
 def end(*, organization: Organization, user: User | None) -> None:
     """Back to Starter, without caps. Ending twice changes nothing."""
     _lock(organization)
+    before = _terms(of(organization))
     deleted, _ = Subscription.objects.filter(organization=organization).delete()
     if deleted:
-        _record(Subscription(organization=organization, plan=starter()), user)
+        _record(Subscription(organization=organization, plan=starter()), user, before)
 
 
 def require_numbers(plan: Plan, **own: int | None) -> None:
@@ -89,22 +90,35 @@ def starter() -> Plan:
 def _write(organization: Organization, user: User | None, **terms: Any) -> Subscription:
     _lock(organization)
     current = of(organization)
-    before = {name: getattr(current, name) for name in TERMS}
+    before = _terms(current)
     for name, value in terms.items():
         setattr(current, name, value)
     validation.check(current, leave_out=("organization", "plan"))
     if current.plan != before["plan"]:
         current.started_at = timezone.now()
     current.save()
-    if {name: getattr(current, name) for name in TERMS} != before:
-        _record(current, user)
+    if _terms(current) != before:
+        _record(current, user, before)
     return current
 
 
-def _record(subscription: Subscription, user: User | None) -> None:
-    terms = {name: getattr(subscription, name) for name in TERMS}
+def _terms(subscription: Subscription) -> dict[str, Any]:
+    return {name: getattr(subscription, name) for name in TERMS}
+
+
+def _record(subscription: Subscription, user: User | None, before: dict[str, Any]) -> None:
+    terms = _terms(subscription)
     SubscriptionChange.objects.create(organization=subscription.organization, changed_by=user, **terms)
     generation.bump(subscription.organization.id)
+    changes = audit.differences(before, terms)
+    audit.record(
+        "plan.changed" if changes.keys() - {"max_parallel", "monthly_budget"} else "plan.capped",
+        organization=subscription.organization,
+        user=user,
+        target=subscription.organization.public_id,
+        summary=f"changed the plan to {subscription.plan.name}" if "plan" in changes else "changed the plan's limits",
+        changes=changes,
+    )
 
 
 def _lock(organization: Organization) -> None:

@@ -7,7 +7,7 @@ a name is looked up before any lock.
 import logging
 import unicodedata
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypedDict, Unpack
 
@@ -15,9 +15,11 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from accounts import audit
 from accounts.models import ApiKey, Organization, User
 from helixflow.lib import crypto, errors, http, ids
 from webhooks import pace, queue, signing
+from webhooks.mails import without_query
 from webhooks.models import DisabledReason, Endpoint, EventType
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ def create(*, organization: Organization, user: User, **fields: Unpack[Fields]) 
         if not enabled:
             _set_disabled(endpoint)
         endpoint.save(force_insert=True)
+        _record("created", endpoint, user, "created", _changes({}, columns))
     logger.info("webhook endpoint %s created by %s", endpoint.public_id, user.public_id)
     return endpoint, secret
 
@@ -79,6 +82,7 @@ def update(*, endpoint: Endpoint, user: User, **fields: Unpack[Fields]) -> Endpo
     columns = clean(endpoint.organization, **given)
     with transaction.atomic():
         current = _lock(endpoint)
+        before = {"enabled": current.is_enabled} | {column: getattr(current, column) for column in columns}
         for column, value in columns.items():
             setattr(current, column, value)
         if "url" in columns:
@@ -86,6 +90,8 @@ def update(*, endpoint: Endpoint, user: User, **fields: Unpack[Fields]) -> Endpo
         if enabled is not None:
             (_set_enabled if enabled else _set_disabled)(current)
         current.save(update_fields=[*columns, *_ABILITY])
+        if changes := _changes(before, columns | {"enabled": current.is_enabled}):
+            _record("updated", current, user, "changed", changes)
         if enabled:
             queue.nudge(current.id)
     changed = sorted(set(fields) - {"enabled"})
@@ -113,6 +119,7 @@ def rotate_secret(*, endpoint: Endpoint, user: User) -> tuple[Endpoint, str]:
         current.rotation_ends_at = timezone.now() + ROTATION
     current.sealed_secret = crypto.encrypt(secret)
     current.save(update_fields=["sealed_secret", "sealed_previous_secret", "rotation_ends_at"])
+    _record("secret_rotated", current, user, "rotated the secret of")
     logger.info("webhook endpoint %s: secret rotated by %s", current.public_id, user.public_id)
     return current, secret
 
@@ -125,6 +132,7 @@ def finish_rotation(*, endpoint: Endpoint, user: User) -> Endpoint:
         current.sealed_previous_secret = ""
         current.rotation_ends_at = None
         current.save(update_fields=["sealed_previous_secret", "rotation_ends_at"])
+        _record("rotation_finished", current, user, "finished the rotation of the secret of")
         logger.info("webhook endpoint %s: rotation finished by %s", current.public_id, user.public_id)
     return current
 
@@ -137,6 +145,7 @@ def enable(*, endpoint: Endpoint, user: User) -> Endpoint:
         _set_enabled(current)
         current.save(update_fields=_ABILITY)
         queue.nudge(current.id)
+        _record("enabled", current, user, "enabled", {"enabled": (False, True)})
         logger.info("webhook endpoint %s enabled by %s", current.public_id, user.public_id)
     return current
 
@@ -148,6 +157,7 @@ def disable(*, endpoint: Endpoint, user: User) -> Endpoint:
     if current.is_enabled:
         _set_disabled(current)
         current.save(update_fields=_ABILITY)
+        _record("disabled", current, user, "disabled", {"enabled": (True, False)})
         logger.info("webhook endpoint %s disabled by %s", current.public_id, user.public_id)
     return current
 
@@ -163,6 +173,7 @@ def delete(*, endpoint: Endpoint, user: User) -> None:
         current.sealed_secret = current.sealed_previous_secret = ""
         current.rotation_ends_at = None
         current.save(update_fields=["deleted_at", "sealed_secret", "sealed_previous_secret", "rotation_ends_at"])
+        _record("deleted", current, user, "deleted")
     # Apart and in batches: a deliverer locks its delivery, then the endpoint, and a million rows are long to write.
     cancelled = 0
     while batch := queue.cancel_strays():
@@ -270,6 +281,38 @@ _CLEANERS: Final[dict[str, tuple[str, Callable[[Organization, Any], Any]]]] = {
     "api_keys": ("api_key_ids", _api_keys),
     "models": ("model_names", _models),
 }
+
+
+def _record(
+    verb: str, endpoint: Endpoint, user: User, did: str, changes: Mapping[str, tuple[Any, Any]] | None = None
+) -> None:
+    name = endpoint.description or without_query(endpoint.url)[:200]
+    audit.record(
+        f"webhook.{verb}",
+        organization=endpoint.organization,
+        user=user,
+        target=endpoint.public_id,
+        summary=f"{did} the webhook endpoint “{name}”",
+        changes=changes,
+    )
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    changed = [column for column in after if before.get(column) != after[column]]
+    was, now = (_told({column: columns.get(column) for column in changed}) for columns in (before, after))
+    return {name: (was[name], now[name]) for name in now}
+
+
+def _told(columns: dict[str, Any]) -> dict[str, Any]:
+    """What the audit log keeps of columns: keys by their public ids, and no query, which may hold a token."""
+    told = dict(columns)
+    if told.get("url"):
+        told["url"] = without_query(told["url"])
+    if "api_key_ids" in told:
+        told["api_keys"] = [ids.public_id(ids.API_KEY, key_id) for key_id in told.pop("api_key_ids") or ()] or None
+    if "model_names" in told:
+        told["models"] = told.pop("model_names")
+    return told
 
 
 def _lock_organization(organization: Organization) -> None:

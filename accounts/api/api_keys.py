@@ -64,7 +64,7 @@ class ApiKeyDetail(APIView):
     def patch(self, request: Request, key_id: str) -> Response:
         key = access.get_api_key(_manager(request), key_id)
         fields = validated(ApiKeyFields(data=request.data, partial=True))
-        return drf.respond(request, represent(api_keys.update(key=key, **fields)))
+        return drf.respond(request, represent(api_keys.update(key=key, user=callers.user(request), **fields)))
 
     def delete(self, request: Request, key_id: str) -> Response:
         """Revokes; the row stays, so that usage keeps its name. Answers with the revoked key, also the second time."""

@@ -2,13 +2,12 @@ from datetime import timedelta
 
 import pytest
 from django import db
-from django.contrib.sessions.models import Session
 from django.core.mail import EmailMultiAlternatives
 from django.test import Client
 from django.utils import timezone
 
 from accounts import sessions, tasks
-from accounts.models import TokenSession, User
+from accounts.models import TokenSession, User, WebSession
 from helixflow.celery import app
 
 pytestmark = pytest.mark.django_db
@@ -21,13 +20,13 @@ def test_expired_sessions_are_cleared_and_live_ones_stay(owner: User) -> None:
         TokenSession.objects.filter(id=session.id).update(expires_at=now - age)
     for _ in range(2):
         Client().force_login(owner)
-    expired = Session.objects.first()
+    expired = WebSession.objects.first()
     assert expired is not None
-    Session.objects.filter(pk=expired.pk).update(expire_date=now - timedelta(seconds=1))
+    WebSession.objects.filter(pk=expired.pk).update(expire_date=now - timedelta(seconds=1))
     tasks.clear_expired_sessions()
     assert TokenSession.objects.count() == 2
-    assert Session.objects.count() == 1
-    assert not Session.objects.filter(pk=expired.pk).exists()
+    assert WebSession.objects.count() == 1
+    assert not WebSession.objects.filter(pk=expired.pk).exists()
 
 
 def test_the_schedule_names_tasks_that_exist(settings) -> None:
