@@ -9,3 +9,4 @@ import "./form.js";
 import "./time.js";
 import "./contents.js";
 import "./refresh.js";
+import "./chart.js";
