@@ -110,6 +110,8 @@ class Organization(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(MAX_CONTENTS_DAYS)],
         help_text="Days that prompts and answers are stored for, encrypted; empty: nothing is stored.",
     )
+    # What was stored before is forgotten at once, whenever it is deleted; None: nothing is stored.
+    contents_since = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # Set: the organization is deleted then, unless an owner changes their mind.
     deletion_due_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, TypedDict, Unpack
 
+from celery import signature
 from django.db import transaction
 from django.utils import timezone
 
 from accounts import audit, generation
-from accounts.models import MAX_CACHE_TTL_S, Organization, User
-from helixflow.lib import errors
+from accounts.models import MAX_CACHE_TTL_S, MAX_CONTENTS_DAYS, Organization, User
+from helixflow.lib import errors, tasks
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +21,8 @@ DROP_CONTENTS: Final = signature("inference.tasks.drop_contents")  # by name: in
 
 
 class Settings(TypedDict, total=False):
-    """``cache_ttl_s``: for how many seconds answers are cached; ``contents_days``: for how many days prompts and answers
-    are stored; None: not at all."""
+    """None: not at all. ``cache_ttl_s``: for how many seconds answers are cached; ``contents_days``: for how many days
+    prompts and answers are stored."""
 
     name: str
     cache_ttl_s: int | None
@@ -41,21 +43,11 @@ def update(*, organization: Organization, user: User, **settings: Unpack[Setting
         current.cache_ttl_s = _clean_cache_ttl(settings["cache_ttl_s"])
     if "contents_days" in settings:
         _set_contents_days(current, settings["contents_days"])
-    changes = {
-        name: (value, getattr(current, name)) for name, value in before.items() if getattr(current, name) != value
-    }
+    changes = audit.differences(before, {name: getattr(current, name) for name in SETTINGS})
     if changes:
         current.save(update_fields=[*SETTINGS, "contents_since"])
         generation.bump(current.id)
-        summary = _summary(changes)
-        audit.record(
-            "organization.changed",
-            user=user,
-            organization=current,
-            target=current.public_id,
-            summary=summary,
-            changes=changes,
-        )
+        _record("changed", current, user, _summary(changes), changes)
         logger.info("organization %s changed by %s", current.public_id, user.public_id)
     return current
 
@@ -73,7 +65,7 @@ def _set_contents_days(current: Organization, days: int | None) -> None:
     current.contents_days = days
 
 
-def _summary(changes: dict[str, tuple[object, object]]) -> str:
+def _summary(changes: Mapping[str, tuple[Any, Any]]) -> str:
     if "contents_days" in changes and len(changes) == 1:
         days = changes["contents_days"][1]
         if days is None:
@@ -103,10 +95,6 @@ def _set(organization: Organization, user: User | None, reason: str, *, disabled
             changes = {"enabled": (disabled, not disabled)} | ({"reason": (None, reason)} if reason else {})
             _record(verb, organization, user, f"{verb} the organization", changes)
     return bool(changed)
-
-
-def _settings(organization: Organization) -> dict[str, Any]:
-    return {name: getattr(organization, name) for name in ("name", "cache_ttl_s")}
 
 
 def _record(

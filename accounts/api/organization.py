@@ -19,6 +19,7 @@ class Settings(StrictSerializer):
 
     name = StrictCharField(required=False, trim_whitespace=False, allow_blank=True)
     cache_ttl_s = StrictIntegerField(required=False, allow_null=True)
+    contents_days = StrictIntegerField(required=False, allow_null=True)
 
 
 class OrganizationView(APIView):
@@ -44,6 +45,7 @@ def represent(membership: Membership) -> dict[str, Any]:
         "name": organization.name,
         "role": membership.role,
         "cache_ttl_s": organization.cache_ttl_s,
+        "contents_days": organization.contents_days,
         "created_at": clock.rfc3339(organization.created_at),
     }
 

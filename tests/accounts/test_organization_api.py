@@ -34,6 +34,7 @@ def test_it_shows_the_organization_to_everybody_in_it(member, organization, slas
         "name": "Acme",
         "role": "member",
         "cache_ttl_s": None,
+        "contents_days": None,
         "created_at": clock.rfc3339(organization.created_at),
     }
 
@@ -53,6 +54,7 @@ def test_owners_and_admins_change_what_they_name(organization, role):
         "name": "Acme",
         "role": role,
         "cache_ttl_s": 3600,
+        "contents_days": None,
         "created_at": "",
     }
     assert patch(api(user), {"name": " Acme Ltd "}).json()["data"]["name"] == "Acme Ltd"
@@ -115,3 +117,15 @@ def test_a_disabled_organization_is_changed_by_nobody(owner, organization):
     organizations.disable(organization=organization)
     assert patch(api(owner), {"cache_ttl_s": 60}).status_code == 403
     assert Organization.objects.get(id=organization.id).cache_ttl_s is None
+
+
+def test_contents_are_turned_on_and_off(owner, organization):
+    for days in (30, None):
+        response = patch(api(owner), {"contents_days": days})
+        assert (response.status_code, response.json()["data"]["contents_days"]) == (200, days)
+
+
+@pytest.mark.parametrize("days", [0, 366, -1, True, "30"])
+def test_days_that_make_no_sense_are_refused(owner, organization, days):
+    response = patch(api(owner), {"contents_days": days})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "contents_days")

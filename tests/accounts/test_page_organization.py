@@ -1,11 +1,11 @@
-"""/dashboard/settings: the organization's name and its response cache."""
+"""/dashboard/settings: the organization's name, its response cache and its stored contents."""
 
 import pytest
 from django.db import IntegrityError
 from django.test import Client
 
-from accounts import api_keys
-from accounts.models import Organization
+from accounts import api_keys, organizations
+from accounts.models import AuditEvent, Organization
 from billing.admission import snapshots
 from tests import factories
 
@@ -99,3 +99,52 @@ def test_it_offers_the_choice_of_several(owner, organization):
 def test_the_row_itself_holds_nothing_else(organization, ttl_s):
     with pytest.raises(IntegrityError):
         Organization.objects.update(cache_ttl_s=ttl_s)
+
+
+def test_contents_are_stored_only_if_somebody_says_so(owner, organization):
+    assert "no contents are stored" in browser(owner).get(URL).content.decode()
+    browser(owner).post(URL, {"name": "Acme", "contents_days": "30"})
+    organization.refresh_from_db()
+    assert organization.contents_days == 30
+    assert organization.contents_since is not None
+
+
+def test_turning_contents_off_has_to_be_confirmed(owner, organization):
+    client = browser(owner)
+    client.post(URL, {"name": "Acme", "contents_days": "30"})
+    assert 'name="forget"' not in client.get(URL).content.decode()
+    asked = client.post(URL, {"name": "Acme", "contents_days": ""}).content.decode()
+    assert 'name="forget"' in asked
+    assert "also deletes what is stored" in asked
+    organization.refresh_from_db()
+    assert organization.contents_days == 30
+    client.post(URL, {"name": "Acme", "contents_days": "", "forget": "on"})
+    organization.refresh_from_db()
+    assert (organization.contents_days, organization.contents_since) == (None, None)
+    noted = AuditEvent.objects.order_by("-id")[0]
+    assert (noted.action, noted.actor, noted.changes) == (
+        "organization.changed",
+        owner.email,
+        {"contents_days": [30, None]},
+    )
+
+
+@pytest.mark.parametrize("typed", ["0", "366", "a month"])
+def test_a_bad_number_of_days_is_explained(owner, organization, typed):
+    page = browser(owner).post(URL, {"name": "Acme", "contents_days": typed}).content.decode()
+    assert 'aria-invalid="true"' in page
+    organization.refresh_from_db()
+    assert organization.contents_days is None
+
+
+def test_more_days_keep_what_is_stored(owner, organization):
+    for days in (7, 30):
+        organization = organizations.update(organization=organization, user=owner, contents_days=days)
+        since = organization.contents_since
+        organization.refresh_from_db()
+        assert organization.contents_since == since
+    changed = AuditEvent.objects.filter(action="organization.changed")
+    assert [event.summary for event in changed.order_by("id")] == [
+        "has prompts and answers stored for 7 days",
+        "has prompts and answers stored for 30 days",
+    ]
