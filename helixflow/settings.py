@@ -35,6 +35,7 @@ SHUTDOWN_GRACE_S = env.integer("HELIXFLOW_SHUTDOWN_GRACE_S", 20, most=3600)
 TRUSTED_PROXIES = env.integer("HELIXFLOW_TRUSTED_PROXIES", 0, most=16)
 CORS_ORIGINS = env.items("HELIXFLOW_CORS_ORIGINS")
 METRICS_TOKEN = env.text("HELIXFLOW_METRICS_TOKEN")
+STATUS_URL = env.text("HELIXFLOW_STATUS_URL", PUBLIC_URL).rstrip("/")  # where the status page's probe looks for us
 WEBHOOK_ALLOW_LOOPBACK = env.boolean("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK")
 if WEBHOOK_ALLOW_LOOPBACK and PRODUCTION:
     raise ImproperlyConfigured("HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK must be false when HELIXFLOW_ENV is production.")
@@ -308,6 +309,8 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "clear-expired-sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": 3600.0},
     "sweep-webhooks": {"task": "webhooks.tasks.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
+    "probe": {"task": "helixflow.tasks.probe", "schedule": 60.0, "options": {"expires": 55.0}},
+    "drop-old-status": {"task": "helixflow.tasks.drop_old_status", "schedule": 86_400.0},
     "drop-old-events": {"task": "webhooks.tasks.drop_old", "schedule": 3600.0},
 }
 

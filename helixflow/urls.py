@@ -12,7 +12,7 @@ urlpatterns = [
     path("", pages.landing),
     path("docs", pages.docs),
     path("docs/api", pages.api_reference),
-    path("status", pages.status),
+    path("", include("helixflow.status.pages")),
     path("support", pages.support),
     path("dashboard", pages.overview),
     path("dashboard/models", pages.models),

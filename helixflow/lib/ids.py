@@ -27,6 +27,7 @@ BATCH: Final = "batch_"
 INVITATION: Final = "inv_"
 AUDIT_EVENT: Final = "aud_"
 EXPORT: Final = "exp_"
+INCIDENT: Final = "inc_"
 
 
 def uuid7() -> uuid.UUID:

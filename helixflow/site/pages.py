@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db.models import F, Prefetch, Q, QuerySet
@@ -18,17 +17,11 @@ from accounts.models import ApiKey, Membership, User
 from billing import months, plans
 from billing.models import Plan
 from billing.reports import usage
-from helixflow.server import health
 from helixflow.site import error_guide
-from inference import catalogue, health_shared, model_status
 from inference.models import Deployment, Model
 from webhooks.models import Endpoint
 
 RECENT_KEYS = 5
-SERVICES = (
-    ("database", "Database", "Accounts, API keys and plans. Keys in use go on working for a while without it."),
-    ("redis", "Redis", "Rate limits, and the limits on signing in."),
-)
 
 
 @require_safe
@@ -49,28 +42,6 @@ def api_reference(request: HttpRequest) -> HttpResponse:
 @require_safe
 def support(request: HttpRequest) -> HttpResponse:
     return render(request, "site/support.html")
-
-
-@require_safe
-@cache_control(no_store=True)
-def status(request: HttpRequest) -> HttpResponse:
-    """Always 200: this page tells people how things are; ``/v1/health`` tells monitors."""
-    found = async_to_sync(health.services.status)(wait_s=health.CHECK_S + 0.3)
-    services = [("API", "Answers requests, this page among them.", "healthy")]
-    services += [(name, what, found[key]) for key, name, what in SERVICES]
-    models = _public_models()
-    well = all(state == "healthy" for _, _, state in services)
-    well = well and all(state != health_shared.UNAVAILABLE for _, state in models)
-    context = {"services": services, "models": models, "well": well, "checked_at": timezone.now()}
-    return render(request, "site/status.html", context)
-
-
-def _public_models() -> list[tuple[str, str]]:
-    """Name and status of what everybody is offered. No query: the page must render while the database is down."""
-    current = catalogue.keeper.catalogue
-    public = [model for model in current.models.values() if model.only_for is None] if current else []
-    healths = model_status.known() if public else {}
-    return [(model.name, model_status.status(model, healths)) for model in public]
 
 
 @require_safe
