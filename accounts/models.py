@@ -331,6 +331,10 @@ class AuditEvent(models.Model):
             # An organization's, or a user's own, newest first, paged by id.
             models.Index(fields=["organization_id", "-id"], name="audit_organization_newest"),
             models.Index(fields=["user_id", "-id"], name="audit_user_newest"),
+            # What others did to an account: support, above all.
+            models.Index(
+                fields=["target", "-id"], name="audit_account_newest", condition=models.Q(organization_id=None)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -368,3 +372,6 @@ class Export(models.Model):
     @property
     def public_id(self) -> str:
         return ids.public_id(ids.EXPORT, self.id)
+
+
+from accounts.two_factor_models import RecoveryCode, TwoFactor  # noqa: E402,F401  # more rows, of a file of their own

@@ -53,6 +53,14 @@ def send_email_changed_mail(user_id: str, old_email: str) -> None:
         mails.send_email_changed(user, old_email)
 
 
+@_mail_task
+def send_security_notice(user_id: str, notice: str, detail: str = "") -> None:
+    """``notice`` is one of ``accounts.mails.SECURITY_NOTICES``, ``detail`` what its text has a place for."""
+    user = User.objects.filter(id=uuid.UUID(user_id)).first()
+    if user is not None:
+        mails.send_security_notice(user, notice, detail)
+
+
 @shared_task
 def clear_expired_sessions() -> None:
     """Web sessions past their expiry, API sessions 30 days after theirs (support may still ask about them)."""
