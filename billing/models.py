@@ -13,6 +13,12 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, Organization
 from billing import events
+from billing.plan_models import (  # noqa: F401  # Django looks for models here
+    Alert,
+    AlertSettings,
+    QuotaGrant,
+    UpgradeRequest,
+)
 from helixflow.lib import ids
 
 STARTER = "starter"
@@ -295,6 +301,10 @@ class UsageMonth(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["organization", "month", "api_key"], name="usage_month_unique"),
+        ]
+        indexes: ClassVar = [
+            # Who has used anything this month: looked through once a minute for what to alert of.
+            models.Index(fields=["month", "organization"], name="usage_month_of_all"),
         ]
 
     def __str__(self) -> str:

@@ -88,7 +88,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
             MINUTE: snapshot.requests_per_minute,
             KEY_MINUTE: snapshot.key_requests_per_minute,
             PARALLEL: snapshot.max_parallel,
-            MONTH: snapshot.requests_per_month,
+            MONTH: snapshot.month_limit(self.month),
             KEY_MONTH: snapshot.key_requests_per_month,
             BUDGET: snapshot.budget,
             KEY_BUDGET: snapshot.key_budget,
@@ -125,14 +125,17 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
             (b"x-ratelimit-reset", b"%d" % self.reset_at),
         ]
         if not self.local:
-            snapshot = self.snapshot
+            snapshot, month = self.snapshot, _month_at(self.now)
             limit, remaining = _tightest(
-                snapshot.requests_per_month, self.month_used, snapshot.key_requests_per_month, self.key_month_used
+                snapshot.month_limit(month.number),
+                self.month_used,
+                snapshot.key_requests_per_month,
+                self.key_month_used,
             )
             headers += [
                 (b"x-ratelimit-limit-month", b"%d" % limit),
                 (b"x-ratelimit-remaining-month", b"%d" % remaining),
-                (b"x-ratelimit-reset-month", b"%d" % _month_at(self.now).end),
+                (b"x-ratelimit-reset-month", b"%d" % month.end),
             ]
         return headers
 
@@ -153,7 +156,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
                 f"{whose} of {self.limit} requests per minute is exceeded. Try again in {wait} s.", retry_after=wait
             )
         what = {
-            MONTH: f"The monthly quota of {snapshot.requests_per_month} requests is spent",
+            MONTH: f"The monthly quota of {snapshot.month_limit(self.month)} requests is spent",
             KEY_MONTH: f"This API key's monthly limit of {snapshot.key_requests_per_month} requests is spent",
             BUDGET: "The organization's monthly budget is spent",
             KEY_BUDGET: "This API key's monthly budget is spent",

@@ -12,18 +12,23 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
-from django.db.models import F, QuerySet
+from django.db.models import F, OuterRef, QuerySet
+from django.db.models.functions import JSONObject
 
 from accounts import auth, generation
 from accounts.models import ApiKey
+from billing import months
 from billing.admission import notes, redis_keys
-from billing.plans import limit_expressions
-from helixflow.lib import errors, pipelined_redis, redis
+from billing.plan_models import QuotaGrant
+from billing.plans import agreed_expressions
+from helixflow.lib import clock, errors, pipelined_redis, redis
 
 REFRESH_AFTER_S: Final = 20.0
 MAX_AGE_S: Final = 30.0
@@ -44,7 +49,10 @@ class ExpiredApiKey(errors.InvalidApiKey):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """``expires_at`` in epoch seconds, ``loaded_at`` on the monotonic clock, budgets in millionths; None: no limit."""
+    """``expires_at`` in epoch seconds, ``loaded_at`` on the monotonic clock, budgets in millionths; None: no limit.
+
+    ``requests_per_month`` is as agreed; ``granted`` has what operators gave on top of it, by month.
+    """
 
     key_id: uuid.UUID
     organization_id: uuid.UUID
@@ -61,6 +69,8 @@ class Snapshot:
     allowed_models: frozenset[str] | None
     expires_at: float | None
     cache_ttl_s: int | None = None  # of the response cache; None: off
+    stores_contents: bool = False
+    granted: dict[int, int] = field(default_factory=dict)
     loaded_at: float = field(default_factory=time.monotonic, compare=False)
     prepared: dict[tuple[int | str, ...], pipelined_redis.Prepared] = field(
         default_factory=dict, compare=False, repr=False
@@ -73,6 +83,10 @@ class Snapshot:
     @property
     def has_expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= time.time()
+
+    def month_limit(self, month: int) -> int:
+        """Requests of that month, such as 202611: a snapshot lives on when the month turns."""
+        return self.requests_per_month + self.granted.get(month, 0) if self.granted else self.requests_per_month
 
     def check_model(self, name: str) -> None:
         """Raises AuthorizationFailed for one that is not on the key's list."""
@@ -97,7 +111,7 @@ class Snapshot:
         limits = (
             self.requests_per_minute,
             self.key_requests_per_minute,
-            self.requests_per_month,
+            self.month_limit(month),
             self.key_requests_per_month,
             self.max_parallel,
             self.budget,
@@ -133,6 +147,8 @@ def load(token: str) -> Snapshot:
         allowed_models=None if row.allowed_models is None else frozenset(row.allowed_models),
         expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
         cache_ttl_s=organization.cache_ttl_s,
+        stores_contents=organization.contents_days is not None,
+        granted=_by_month(row.grants),  # type: ignore[attr-defined]  # annotated
         loaded_at=started,
     )
     if snapshot.has_expired:
@@ -142,13 +158,29 @@ def load(token: str) -> Snapshot:
 
 def _query() -> QuerySet[ApiKey]:
     return ApiKey.objects.select_related("organization").annotate(
-        **limit_expressions("organization__"),
+        **agreed_expressions("organization__"),
+        grants=_grants(),
         max_parallel=F("organization__subscription__max_parallel"),
         monthly_budget=F("organization__subscription__monthly_budget"),
         key_requests_per_minute=F("limits__requests_per_minute"),
         key_requests_per_month=F("limits__requests_per_month"),
         key_budget=F("limits__monthly_budget"),
     )
+
+
+def _grants() -> ArraySubquery:
+    """Of this month and later: the one that has just ended is still asked for by clocks that are behind."""
+    since = (clock.now() - timedelta(hours=1)).date().replace(day=1)
+    grants = QuotaGrant.objects.filter(organization=OuterRef("organization_id"), month__gte=since, revoked_at=None)
+    return ArraySubquery(grants.order_by().values(grant=JSONObject(month="month", units="units")))
+
+
+def _by_month(grants: list[dict[str, Any]]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for grant in grants:
+        month = months.of_day(date.fromisoformat(grant["month"]))
+        found[month] = found.get(month, 0) + grant["units"]
+    return found
 
 
 def _millionths(amount: Decimal | None) -> int | None:

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from accounts.models import Organization
-from billing import events, plans
+from billing import events, months, plans
 from helixflow.lib import clock, ids
 from webhooks.models import EventType
 from webhooks.services import Happening
@@ -25,16 +25,16 @@ def low(changes: Mapping[tuple[UUID, date], tuple[int, int]]) -> list[Happening]
     """(organization, month) → units of its quota used before and after the batch.
 
     ``quota.low`` once each at 80% and 95% of the quota in force, also where a smaller plan made it low: what
-    ``remember`` was not told of yet. One query a batch.
+    ``remember`` was not told of yet. One query a batch, two around the turn of a month.
     """
     grown = {key: after for key, (before, after) in changes.items() if after > before}
     if not grown:
         return []
-    limits = _monthly_limits({organization_id for organization_id, _ in grown})
+    limits = _monthly_limits(grown)
     return [
         happening
         for (organization_id, month), used in grown.items()
-        for happening in _reached(organization_id, month, used, limits.get(organization_id, 0))
+        for happening in _reached(organization_id, month, used, limits.get((organization_id, month), 0))
     ]
 
 
@@ -57,9 +57,17 @@ def exceeded(refusals: Iterable[events.Refused]) -> list[Happening]:
     return list(map(_exceeded, by_minute.values()))
 
 
-def _monthly_limits(organization_ids: set[UUID]) -> dict[UUID, int]:
-    rows = Organization.objects.filter(id__in=organization_ids).annotate(**plans.limit_expressions())
-    return {row.id: row.requests_per_month for row in rows.only("id")}  # type: ignore[attr-defined]  # annotated
+def _monthly_limits(grown: Iterable[tuple[UUID, date]]) -> dict[tuple[UUID, date], int]:
+    by_month: dict[date, set[UUID]] = defaultdict(set)
+    for organization_id, month in grown:
+        by_month[month].add(organization_id)
+    found = {}
+    for month, organization_ids in by_month.items():
+        limits = plans.limit_expressions(month=months.of_day(month))
+        rows = Organization.objects.filter(id__in=organization_ids).annotate(**limits)
+        for row in rows.only("id"):
+            found[row.id, month] = row.requests_per_month  # type: ignore[attr-defined]  # annotated
+    return found
 
 
 def _reached(organization_id: UUID, month: date, used: int, limit: int) -> Iterator[Happening]:

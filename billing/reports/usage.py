@@ -71,7 +71,7 @@ def current(organization_id: uuid.UUID) -> Usage:
     counters = _counters(organization_id)
     now, month = (counters.now, counters.month) if counters else (int(time.time()), months.of(time.time()))
     counted = counters.counted if counters else None
-    terms = _terms(organization_id)
+    terms = _terms(organization_id, month)
     ledger = {row.api_key_id: row for row in _months(organization_id, month)}
     tokens = _tokens(organization_id, month)
 
@@ -118,9 +118,9 @@ def _counters(organization_id: uuid.UUID) -> live.Counters | None:
         return None
 
 
-def _terms(organization_id: uuid.UUID) -> dict[str, Any]:
+def _terms(organization_id: uuid.UUID, month: int) -> dict[str, Any]:
     caps = {"max_parallel": F("subscription__max_parallel"), "budget": F("subscription__monthly_budget")}
-    terms = plans.limit_expressions() | caps
+    terms = plans.limit_expressions(month=month) | caps
     found: dict[str, Any] = Organization.objects.filter(id=organization_id).annotate(**terms).values(*terms).get()
     return found
 
