@@ -16,7 +16,12 @@ LENGTH: Final = len(PREFIX) + SECRET_LENGTH + CHECKSUM_LENGTH
 
 
 def generate() -> str:
-    body = PREFIX + encode_base62(secrets.randbits(256), SECRET_LENGTH)
+    return from_number(secrets.randbits(256))
+
+
+def from_number(number: int) -> str:
+    """The key that holds these 256 bits."""
+    body = PREFIX + encode_base62(number, SECRET_LENGTH)
     return body + _checksum(body)
 
 

@@ -247,7 +247,8 @@ class Environment(models.TextChoices):
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def of(self, organization: Organization) -> Self:
-        return self.filter(organization=organization)
+        """Those that its people made: the playground's are the platform's own business (``accounts.playground``)."""
+        return self.filter(organization=organization, is_playground=False)
 
     def usable(self) -> Self:
         now = timezone.now()
@@ -292,7 +293,7 @@ class ApiKey(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.hint})"
+        return f"{self.name} ({self.hint})" if self.hint else self.name
 
     @property
     def public_id(self) -> str:

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.urls import re_path
 
 from helixflow.server import bodies, cors, health, lifecycle, metrics, static, threads
-from inference import gateway
+from inference import gateway, playground
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ routes: dict[str, Any] = {
     r"^v1/chat/completions/?$": gateway.chat_completions,
     r"^v1/completions/?$": gateway.completions,
     r"^v1/embeddings/?$": gateway.embeddings,
+    r"^dashboard/playground/completions$": playground.completions,
     r"^(v1/)?health/?$": health.health,
     r"^livez$": health.livez,
     r"^readyz$": health.readyz,

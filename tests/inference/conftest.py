@@ -14,7 +14,7 @@ from accounts.models import Organization, User
 from billing import events
 from billing.admission import snapshots
 from helixflow.server.workers import bind
-from inference import catalogue
+from inference import catalogue, playground
 from inference.gateway import Gateway
 from inference.models import Deployment
 from tests.factories import MODEL, deploy
@@ -78,7 +78,11 @@ def plane(transactional_db: None) -> Iterator[DataPlane]:
     catalogue.keeper.forget()
     gateway = Gateway()
 
-    operations = {"/v1/completions": gateway.completions, "/v1/embeddings": gateway.embeddings}
+    operations = {
+        "/v1/completions": gateway.completions,
+        "/v1/embeddings": gateway.embeddings,
+        "/dashboard/playground/completions": playground.completions,
+    }
 
     async def application(scope, receive, send):
         if scope["type"] == "lifespan":
