@@ -1,0 +1,85 @@
+"""One of everything that an organization can have, by the name that the URL list gives its id."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from django.utils import timezone
+
+from accounts import api_keys
+from accounts.models import Export, Invitation, Organization, Role, User
+from billing import months
+from billing.metering import rollups
+from billing.models import UsageRecord
+from helixflow.lib import ids
+from helixflow.models import Incident
+from tests import factories
+from webhooks.models import DeliveryState
+
+# Parameters that name nothing of one organization, and why a foreign one need not be refused.
+OF_NOBODY: Final = {
+    "incident_id": "the status page is everybody's",
+    "name": "models are offered by the catalogue, whose own tests say to whom",
+    "month": "every organization has the same ones",
+    "token": "a secret that its owner holds: whoever has it may come in",
+}
+
+
+def of(organization: Organization, owner: User) -> dict[str, str]:
+    """Parameter → public id of something that is there, in ``organization``, made for this call."""
+    key, _ = api_keys.create(organization=organization, user=owner, name="CI")
+    endpoint = factories.endpoint(organization, created_by=owner)
+    failed = factories.delivery(endpoint, state=DeliveryState.FAILED, next_attempt_at=None)
+    record = usage_record(organization, key.id, user_id=owner.id)
+    member = factories.user(f"member-of-{organization.public_id[-6:]}", organization=organization, role=Role.MEMBER)
+    invitation = Invitation.objects.create(
+        organization=organization,
+        email="new@example.com",
+        digest=organization.id.bytes * 2,
+        invited_by=owner,
+        expires_at=timezone.now() + timedelta(days=7),
+    )
+    export = Export.objects.create(organization=organization, requested_by=owner)
+    return {
+        "key_id": key.public_id,
+        "endpoint_id": endpoint.public_id,
+        "delivery_id": failed.public_id,
+        "request_id": record.public_id,
+        "user_id": member.public_id,
+        "invitation_id": invitation.public_id,
+        "export_id": export.public_id,
+        "organization_id": organization.public_id,
+    }
+
+
+def shared() -> dict[str, str]:
+    incident = Incident.objects.create(title="Slow answers")
+    return {"incident_id": incident.public_id, "name": "gpt-4", "month": f"{timezone.now():%Y-%m}", "token": "made-up"}
+
+
+def usage_record(organization: Organization, api_key_id: Any, **fields: Any) -> UsageRecord:
+    """A completion that ended well just now, also in the sums."""
+    known = {
+        "id": ids.uuid7(),
+        "organization_id": organization.id,
+        "api_key_id": api_key_id,
+        "month": months.first_day(months.of(timezone.now().timestamp())),
+        "units": 1,
+        "model": factories.MODEL,
+        "deployment": "first",
+        "attempts": [{"deployment": "first", "outcome": "ok", "duration_ms": 12.5}],
+        "status": 200,
+        "streamed": False,
+        "usage_source": "provider",
+        "input_tokens": 9,
+        "output_tokens": 12,
+        "currency": "USD",
+        "cost": Decimal("0.000033"),
+        "duration_ms": 12.5,
+        "settled_by": "gateway",
+    }
+    record = UsageRecord.objects.create(**(known | fields))
+    rollup = rollups.Rollup()
+    rollup.add(record)
+    rollup.apply()
+    return record
