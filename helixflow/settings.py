@@ -307,11 +307,14 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False  # LOGGING below holds for the worker a
 CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
+    "sweep-exports": {"task": "accounts.tasks.sweep_exports", "schedule": 30.0, "options": {"expires": 30.0}},
+    "erase-due": {"task": "accounts.tasks.erase_due", "schedule": 60.0, "options": {"expires": 60.0}},
     "clear-expired-sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": 3600.0},
     "sweep-webhooks": {"task": "webhooks.tasks.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
     "probe": {"task": "helixflow.tasks.probe", "schedule": 60.0, "options": {"expires": 55.0}},
     "drop-old-status": {"task": "helixflow.tasks.drop_old_status", "schedule": 86_400.0},
     "drop-old-events": {"task": "webhooks.tasks.drop_old", "schedule": 3600.0},
+    "drop-contents": {"task": "inference.tasks.drop_contents", "schedule": 600.0, "options": {"expires": 600.0}},
 }
 
 # E-mail: console in development unless EMAIL_URL is set.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
-from billing.events import Attempt
+from billing.events import ESTIMATED, NOTHING, PROVIDER, Attempt
 from helixflow.lib import ids
 from inference import completions, embeddings, schemas, text_answers, text_schemas, usage
 from inference.assembly import Assembler as ChatAssembler
@@ -123,6 +123,13 @@ class Call(ABC):
                 usage = guess if usage is None or not usage.prompt_tokens else _completed(usage, guess)
             self.reported = usage is written.usage
             self.usage = usage
+
+    @property
+    def usage_source(self) -> str:
+        """As the ledger names it."""
+        if self.usage is None:
+            return NOTHING
+        return PROVIDER if self.reported else ESTIMATED
 
     def deadlines(self, deployment: Deployment) -> Deadlines:
         """The deployment's, or what the caller still has. Raises UpstreamTimeout if that is nothing."""

@@ -27,6 +27,7 @@ from inference import asking, catalogue, health, relay
 from inference.calls import Call, Request
 from inference.failures import FAILURES, as_helix_error, outcome_of
 from inference.keeping import idempotency, response_cache
+from inference.keeping.contents import Contents
 from inference.keeping.idempotency import Claims, Lease
 from inference.keeping.kept import KeptAnswer, Recording
 from inference.keeping.over_limit import OverLimit
@@ -50,6 +51,7 @@ class Shared(Protocol):
     client: UpstreamClient | None
     settler: Settler
     claims: Claims
+    contents: Contents
     uses: dict[uuid.UUID, float]
     over_limit: OverLimit
 
@@ -61,8 +63,8 @@ class Exchange(Responder):
     """One request and its answer."""
 
     __slots__ = (
-        *("answering", "asked", "call", "deployment", "error", "fallback_model", "first_token_ms", "gateway", "kind"),
-        *("model", "organization_id", "request", "status", "upstream", "verdict"),
+        *("answering", "asked", "body_bytes", "call", "deployment", "error", "fallback_model", "first_token_ms"),
+        *("gateway", "kind", "model", "organization_id", "request", "status", "upstream", "verdict"),
     )
 
     def __init__(self, gateway: Shared, kind: type[Call], scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +76,7 @@ class Exchange(Responder):
         self.verdict: limits.Verdict | None = None
         self.organization_id = uuid.UUID(int=0)
         self.request: Request | None = None
+        self.body_bytes = 0
         self.model = ""  # of the catalogue
         self.call: Call | None = None
         self.fallback_model = ""  # that answered in its place
@@ -172,10 +175,14 @@ class Exchange(Responder):
 
     async def _read(self) -> Request:
         self.asked.check()
-        self.request = self.kind.parse(await self.read_body(self.asked.content_length))
+        body = await self.read_body(self.asked.content_length)
+        self.body_bytes = len(body)
+        self.request = self.kind.parse(body)
         return self.request
 
     async def _respond(self, request: Request, snapshot: Snapshot) -> None:
+        if snapshot.stores_contents:
+            self.recording = Recording(head=True)
         snapshot.check_model(request.model)
         route = self._route(request, snapshot)
         if snapshot.cache_ttl_s is not None and response_cache.cacheable(request):
@@ -339,7 +346,7 @@ class Exchange(Responder):
             attempts=attempts,
             answering=self.answering,
             tokens=tokens(usage) if usage else events.Tokens(),
-            usage_source=_source(call) if call else events.NOTHING,
+            usage_source=call.usage_source if call else events.NOTHING,
             first_token_ms=self.first_token_ms,
             elapsed_ms=self.elapsed_ms(),
         )
@@ -350,6 +357,8 @@ class Exchange(Responder):
         status, error = LEFT if self.gone and not self.finished else (self.status, self.error)
         event = self._event(verdict, status=status, error=error)
         settler.settle(Settlement.of(event, leased=verdict.leased), spooled=verdict.local)
+        if verdict.snapshot.stores_contents and self.request is not None:
+            self.gateway.contents.keep(self)
         metrics.observe(
             model=self.model,
             status=status,
@@ -384,12 +393,6 @@ class Exchange(Responder):
         if call is not None:
             event.attempts = call.attempts
             if call.usage is not None:
-                event.usage_source = _source(call)
+                event.usage_source = call.usage_source
                 event.tokens = tokens(call.usage)
         return event
-
-
-def _source(call: Call) -> str:
-    if call.usage is None:
-        return events.NOTHING
-    return events.PROVIDER if call.reported else events.ESTIMATED

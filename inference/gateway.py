@@ -20,6 +20,7 @@ from helixflow.lib import metrics
 from inference import calls, catalogue, health
 from inference.exchange import Exchange
 from inference.health_sync import HealthSync
+from inference.keeping.contents import Contents
 from inference.keeping.idempotency import Claims
 from inference.keeping.over_limit import OverLimit
 from inference.responder import Receive, Scope, Send
@@ -38,6 +39,7 @@ class Gateway:
         self.client: UpstreamClient | None = None
         self.settler: Settler  # made at the start, which is after the fork: each process has its own name and spool
         self.claims: Claims
+        self.contents: Contents
         self.uses: dict[uuid.UUID, float] = {}  # API key → when it was last used, epoch seconds
         self.over_limit = OverLimit()
         self._tasks: list[asyncio.Task[None]] = []
@@ -51,6 +53,7 @@ class Gateway:
         self.settler = Settler()
         await self.settler.start()
         self.claims = Claims()
+        self.contents = Contents()
         self._tasks = [
             asyncio.create_task(self._fold_metrics()),
             asyncio.create_task(self._every(catalogue.CHECK_EVERY_S, catalogue.refresh_in_thread)),
@@ -61,7 +64,7 @@ class Gateway:
     async def shutdown(self) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._later, self.claims.close())
+        await asyncio.gather(*self._later, self.claims.close(), self.contents.close())
         await self.settler.stop()
         await self._in_thread(self._record_uses)
         self._fold()

@@ -1,4 +1,4 @@
-"""The catalogue: providers, the models callers see, and the deployments that answer for them."""
+"""The catalogue: providers, the models callers see, the deployments that answer for them. And stored contents."""
 
 from typing import ClassVar
 
@@ -142,3 +142,23 @@ class Deployment(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class StoredContents(models.Model):
+    """What one request asked and was answered, where its organization has that stored (docs/stored-contents.md)."""
+
+    id = models.UUIDField(primary_key=True, editable=False)  # the request's
+    organization = models.ForeignKey(Organization, models.CASCADE, db_index=False, related_name="+")
+    sealed_contents = models.TextField(editable=False)  # encrypted: inference.keeping.contents packs it
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "stored contents"
+        indexes: ClassVar = [
+            # What an organization has, oldest first, for forgetting; and what is due in all.
+            models.Index(fields=["organization", "id"], name="contents_organization"),
+            models.Index(fields=["expires_at"], name="contents_due"),
+        ]
+
+    def __str__(self) -> str:
+        return ids.public_id(ids.REQUEST, self.id)

@@ -25,7 +25,11 @@ def _fernet(keys: tuple[str, ...]) -> MultiFernet:
 
 
 def encrypt(plain: str) -> str:
-    return _fernet(tuple(settings.ENCRYPTION_KEYS)).encrypt(plain.encode()).decode()
+    return encrypt_bytes(plain.encode())
+
+
+def encrypt_bytes(plain: bytes) -> str:
+    return _fernet(tuple(settings.ENCRYPTION_KEYS)).encrypt(plain).decode()
 
 
 def reseal(sealed: str) -> str:
@@ -34,13 +38,18 @@ def reseal(sealed: str) -> str:
     try:
         _fernet((first,)).decrypt(sealed.encode())
     except InvalidToken:
-        return encrypt(decrypt(sealed))
+        return encrypt_bytes(decrypt_bytes(sealed))
     return sealed
 
 
 def decrypt(sealed: str) -> str:
     """Raises Undecryptable."""
+    return decrypt_bytes(sealed).decode()
+
+
+def decrypt_bytes(sealed: str) -> bytes:
+    """Raises Undecryptable."""
     try:
-        return _fernet(tuple(settings.ENCRYPTION_KEYS)).decrypt(sealed.encode()).decode()
+        return _fernet(tuple(settings.ENCRYPTION_KEYS)).decrypt(sealed.encode())
     except InvalidToken:
         raise Undecryptable("no key in HELIXFLOW_ENCRYPTION_KEYS opens this value") from None

@@ -94,6 +94,7 @@ class Counts(msgspec.Struct):
     refusals: dict[str, int] = {}  # reason
     upstreams: dict[tuple[str, str], Upstream] = {}  # model, deployment
     retries: dict[str, Retries] = {}  # model
+    contents_dropped: int = 0
     gauges: Gauges = msgspec.field(default_factory=Gauges)
 
     def merge(self, other: "Counts") -> None:
@@ -106,6 +107,7 @@ class Counts(msgspec.Struct):
             self.upstreams.setdefault(names, Upstream()).merge(upstream)
         for model, retries in other.retries.items():
             self.retries.setdefault(model, Retries()).merge(retries)
+        self.contents_dropped += other.contents_dropped
         self.gauges.merge(other.gauges)
 
 
@@ -190,6 +192,11 @@ def refused(reason: str) -> None:
     refusals = _process.counts.refusals
     with _process.counting:
         refusals[reason] = refusals.get(reason, 0) + 1
+
+
+def contents_dropped(count: int) -> None:
+    """Contents that an organization wanted stored, and that were not. On the event loop."""
+    _process.counts.contents_dropped += count
 
 
 def in_flight(delta: int) -> None:

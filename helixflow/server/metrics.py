@@ -150,6 +150,9 @@ def _counters(counts: metrics.Counts) -> Iterator[Metric]:
     for reason, count in counts.refusals.items():
         refusals.add_metric((reason,), count)
     yield refusals
+    dropped = CounterMetricFamily("helixflow_contents_dropped", "Contents to be stored that found no room or no way.")
+    dropped.add_metric((), counts.contents_dropped)
+    yield dropped
 
 
 def _histograms(counts: metrics.Counts) -> Iterator[Metric]:

@@ -44,20 +44,36 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recording:
-    """Takes an answer down as it is sent, as long as it is small enough to be kept."""
+    """Takes an answer down as it is sent, as long as it is small enough to be kept; ``head``: or else its beginning."""
 
-    __slots__ = ("_parts", "_size")
+    __slots__ = ("_head", "_parts", "_size")
 
-    def __init__(self) -> None:
+    def __init__(self, *, head: bool = False) -> None:
+        self._head = head
         self._parts: list[bytes] = []
         self._size = 0
 
     def add(self, part: bytes) -> None:
+        room = MAX_BODY - self._size
         self._size += len(part)
         if self._size <= MAX_BODY:
             self._parts.append(part)
-        else:
+        elif not self._head:
             self._parts.clear()
+        elif room > 0:
+            self._parts.append(part[:room])
+
+    @property
+    def is_cut(self) -> bool:
+        return self._size > MAX_BODY
+
+    @property
+    def held_bytes(self) -> int:
+        return min(self._size, MAX_BODY)
+
+    def beginning(self) -> bytes:
+        """As much of it as was taken down."""
+        return b"".join(self._parts)
 
     def body(self) -> bytes | None:
         """None: it was too large."""
