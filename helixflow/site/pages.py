@@ -1,8 +1,7 @@
-"""The site's own pages: landing, docs, status, support, and the dashboard's overview and models."""
+"""The site's own pages: landing, docs, support, and the dashboard's models."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db.models import F, Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -13,20 +12,15 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from accounts import access
-from accounts.models import ApiKey, Membership, User
-from billing import months, plans
+from accounts.models import Membership, User
 from billing.models import Plan
-from billing.reports import usage
 from helixflow.site import error_guide
 from inference.models import Deployment, Model
-from webhooks.models import Endpoint
-
-RECENT_KEYS = 5
 
 
 @require_safe
 def landing(request: HttpRequest) -> HttpResponse:
-    return render(request, "site/landing.html", {"plans": _plans()})
+    return render(request, "site/landing.html", {"plans": _plans(), "example_model": settings.EXAMPLE_MODEL})
 
 
 @require_safe
@@ -42,28 +36,6 @@ def api_reference(request: HttpRequest) -> HttpResponse:
 @require_safe
 def support(request: HttpRequest) -> HttpResponse:
     return render(request, "site/support.html")
-
-
-@require_safe
-@login_required
-def overview(request: HttpRequest) -> HttpResponse:
-    membership = _membership(request)
-    keys = ApiKey.objects.of(membership.organization)
-    used = usage.current(membership.organization_id)
-    context = {
-        "membership": membership,
-        "plan": plans.in_force(membership.organization),
-        "used": used,
-        "tokens": used.tokens.prompt + used.tokens.completion,
-        "renewed_at": datetime.fromtimestamp(months.bounds(used.month)[1], UTC),
-        "currency": settings.CURRENCY,
-        "disabled_webhooks": list(Endpoint.objects.of(membership.organization).disabled_by_platform()),
-        "recent_keys": keys.order_by("-id")[:RECENT_KEYS],
-        "has_key": keys.exists(),
-        # The ledger knows of a first call a little earlier than the key does.
-        "has_called": used.requests > 0 or keys.exclude(last_used_at=None).exists(),
-    }
-    return render(request, "site/overview.html", context)
 
 
 @require_safe
