@@ -1,4 +1,4 @@
-"""The ASGI application: the data plane, health and static files as plain ASGI, everything else is Django's.
+"""The ASGI application: the data plane, health, static files and the WebSocket as plain ASGI, the rest is Django's.
 
 Channels' ProtocolTypeRouter knows no lifespan, so `application` tells the protocols apart itself: at shutdown the
 gateway has to settle what it admitted.
@@ -18,7 +18,7 @@ from channels.routing import URLRouter
 from django.conf import settings
 from django.urls import re_path
 
-from helixflow.server import bodies, cors, health, lifecycle, metrics, static, threads
+from helixflow.server import bodies, cors, health, lifecycle, live, metrics, static, threads
 from inference import gateway, playground
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,9 @@ routes: dict[str, Any] = {
 router = URLRouter([re_path(pattern, app) for pattern, app in routes.items()])
 http = cors.allow_origins(router, settings.CORS_ORIGINS)
 
+sockets: dict[str, Any] = {r"^dashboard/live$": live.socket, r"": live.unknown}
+websockets = URLRouter([re_path(pattern, app) for pattern, app in sockets.items()])
+
 metrics.label_models()
 
 
@@ -47,7 +50,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     elif scope["type"] == "lifespan":
         await lifespan(receive, send)
     else:
-        await refuse_websocket(receive, send)
+        await websockets(scope, receive, send)
 
 
 async def lifespan(receive: Any, send: Any) -> None:
@@ -76,9 +79,3 @@ async def lifespan(receive: Any, send: Any) -> None:
         await send({"type": "lifespan.shutdown.failed"})
         return
     await send({"type": "lifespan.shutdown.complete"})
-
-
-async def refuse_websocket(receive: Any, send: Any) -> None:
-    """No WebSocket addresses yet. Closing before accepting answers 403."""
-    await receive()
-    await send({"type": "websocket.close", "code": 1000})

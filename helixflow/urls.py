@@ -6,7 +6,7 @@ from django.views.generic import RedirectView
 
 from accounts.throttles import LOGIN, throttled
 from helixflow import views
-from helixflow.site import pages
+from helixflow.site import overview, pages
 
 urlpatterns = [
     path("", pages.landing),
@@ -14,7 +14,7 @@ urlpatterns = [
     path("docs/api", pages.api_reference),
     path("", include("helixflow.status.pages")),
     path("support", pages.support),
-    path("dashboard", pages.overview),
+    path("dashboard", overview.overview, name="overview"),
     path("dashboard/models", pages.models),
     path("manifest.webmanifest", pages.manifest),
     path("favicon.ico", pages.favicon),

@@ -53,7 +53,7 @@ def running_web(*, workers: int = 1, environment: dict[str, str] | None = None) 
             process = subprocess.Popen(
                 [sys.executable, "manage.py", "web", "--workers", str(workers)],
                 cwd=ROOT,
-                env=_environment(port, url, workers) | (environment or {}),
+                env=environment_on(port, url, workers) | (environment or {}),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -72,7 +72,8 @@ def running_web(*, workers: int = 1, environment: dict[str, str] | None = None) 
                 process.wait()
 
 
-def _environment(port: int, url: str, workers: int) -> dict[str, str]:
+def environment_on(port: int, url: str, workers: int = 1) -> dict[str, str]:
+    """Of a process on the database and Redis of the running test."""
     database = connection.settings_dict
     credentials = f"{quote(database['USER'])}:{quote(database['PASSWORD'])}"
     return os.environ | {

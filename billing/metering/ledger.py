@@ -23,7 +23,7 @@ from billing.admission import quota
 from billing.metering import announcing, rollups
 from billing.models import Refusal, Settler, UsageMonth, UsageRecord, UsageSource
 from billing.prices import PriceBook
-from helixflow.lib import ids, redis
+from helixflow.lib import ids, live, redis
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ def write(entries: Iterable[Entry], *, book: PriceBook) -> None:
             grown=_grown(rollup, totals),
             refusals=[event for event, _ in refusals if event.id in written],
         )
+    live.nudge({key.organization_id for key in rollup.months})
     _tell_spent(rollup, costs, totals)
 
 

@@ -19,11 +19,13 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+from websockets.http11 import MAX_LINE_LENGTH
 
 from helixflow.lib import errors
 from helixflow.server.cycle import Cycle, Http10Cycle, render
 
 RESET = struct.pack("ii", 1, 0)  # linger for no time at all
+LINE_BYTES = MAX_LINE_LENGTH - 64  # of a WebSocket's handshake: `websockets` does not answer longer ones
 LENGTH_DIGITS = 20  # of a Content-Length, as many as 64 bits have: Python refuses to read thousands of zeros
 
 
@@ -57,6 +59,12 @@ class HeadersTooLarge(errors.InvalidRequest):
 class RequestTimeout(errors.InvalidRequest):
     status = 408
     default_message = "The request did not arrive in time."
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Hang up with a reset: else the kernel would go on offering the rest to a peer that does not read."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    transport.abort()
 
 
 class Receiving(Enum):
@@ -147,13 +155,14 @@ class Protocol(HttpToolsProtocol):
         return self.arrived - 8 * self.body_arrived
 
     def upgraded(self, rest: bytes) -> None:
-        """Upgrades other than to a WebSocket are ignored, as RFC 9110 allows.
+        """Upgrades other than a WebSocket's handshake are ignored, as RFC 9110 allows.
 
         The parser takes what follows the headers for another protocol, but Java's client, for one, offers h2c with a
         body behind it: so the same request is parsed again, without its offer.
         """
-        if self._should_upgrade():
-            self.handle_websocket_upgrade()
+        names = {name for name, _ in self.headers}
+        if self.scope["method"] == "GET" and b"sec-websocket-key" in names and self._should_upgrade():
+            self.begin_websocket(names, rest)
             return
         head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/", self.scope["http_version"].encode(), b"\r\n"]
         for name, value in self.headers:
@@ -161,6 +170,17 @@ class Protocol(HttpToolsProtocol):
                 head += (name, b": ", value, b"\r\n")
         self.arrived = 0
         self.data_received(b"".join((*head, b"\r\n", rest)))
+
+    def begin_websocket(self, names: set[bytes], rest: bytes) -> None:
+        """Hand the connection over, if nothing else is under way on it: `helixflow.server.websocket`."""
+        if self.draining:
+            self.refuse(errors.ServiceUnavailable("The server is restarting. Try again."))
+        elif self.answering() or self.pipeline or rest or names & {b"content-length", b"transfer-encoding"}:
+            self.refuse(errors.InvalidRequest("A WebSocket begins with a request alone on its connection."))
+        elif max(len(name) + len(value) for name, value in (*self.headers, (b"", self.url))) > LINE_BYTES:
+            self.refuse(HeadersTooLarge("A header is too large for a WebSocket."))
+        else:
+            self.handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -323,9 +343,7 @@ class Protocol(HttpToolsProtocol):
     # Deadlines
 
     def cut(self) -> None:
-        """Hang up with a reset: else the kernel would go on offering the rest to a peer that does not read."""
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self.transport.abort()
+        reset(self.transport)
 
     def sweep(self, now: float) -> str | None:
         """End what has lasted too long; returns what was ended, for the log."""

@@ -26,6 +26,7 @@ from uvicorn.importer import import_from_string
 
 from helixflow.server import lifecycle, metrics_directory
 from helixflow.server.protocol import Limits, Protocol
+from helixflow.server.websocket import MESSAGE_BYTES, PING_S, WebSocket
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,11 @@ def serve(application: Any, listener: socket.socket, options: Options, *, parent
         interface="asgi3",
         loop="uvloop",
         http=protocol,
-        ws="none",  # there are no WebSocket addresses: whatever library is installed, an upgrade is ignored
+        ws=type("LimitedWebSocket", (WebSocket,), {"limits": options.limits}),
+        ws_max_size=MESSAGE_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,  # messages of a few bytes, for which it would keep a window per connection
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -138,7 +143,7 @@ class Server(uvicorn.Server):
         self.next_sweep = now + self.options.limits.sweep_s
         ended: Counter[str] = Counter()
         for done, connection in enumerate(list(self.server_state.connections)):
-            if isinstance(connection, Protocol) and (what := connection.sweep(now)):
+            if isinstance(connection, Protocol | WebSocket) and (what := connection.sweep(now)):
                 ended[what] += 1
             if done % 50 == 49:
                 await asyncio.sleep(0)  # a crowd of slow sockets must not hold up the others
@@ -162,7 +167,7 @@ class Server(uvicorn.Server):
                 task.cancel()
             await self.settle(SETTLE_S)
         for connection in list(state.connections):
-            if isinstance(connection, Protocol):
+            if isinstance(connection, Protocol | WebSocket):
                 connection.cut()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.lifespan.shutdown(), SETTLE_S)

@@ -9,4 +9,5 @@ import "./form.js";
 import "./time.js";
 import "./contents.js";
 import "./refresh.js";
+import "./live.js";
 import "./chart.js";

@@ -2,9 +2,7 @@
 
 import gzip
 import re
-import time
 from collections.abc import Iterator
-from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,12 +16,8 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from accounts import api_keys
 from accounts.models import Organization, User
-from billing import months, subscriptions
-from billing.models import Plan, Subscription, UsageMonth
-from billing.reports import live
 from billing.seeds import seed_plans
 from helixflow.lib import errors
-from helixflow.lib.redis import RedisError
 from helixflow.server import health
 from helixflow.views import error_response
 from inference.models import Model, Provider
@@ -169,71 +163,6 @@ def test_the_dashboard_asks_strangers_to_log_in(client: Client, path: str) -> No
     response = client.get(path)
     assert response.status_code == 302
     assert response["Location"] == f"/login?next={path}"
-
-
-def test_the_overview_begins_with_the_first_steps(client: Client, owner: User, organization: Organization) -> None:
-    client.force_login(owner)
-    html = page(client, "/dashboard")
-    assert "Getting started" in html
-    assert "No keys yet" in html
-    assert "data-done" not in html
-
-
-def test_the_overview_knows_of_a_call_as_soon_as_the_ledger_does(
-    client: Client, owner: User, organization: Organization
-) -> None:
-    key, _ = api_keys.create(organization=organization, user=owner, name="Fresh", environment="production")
-    month = months.first_day(months.of(time.time()))
-    UsageMonth.objects.create(organization_id=organization.id, api_key_id=key.id, month=month, requests=1)
-    client.force_login(owner)
-    assert "You are up and running" in page(client, "/dashboard")
-
-
-def test_the_overview_shows_the_keys_of_this_organization_only(
-    client: Client, owner: User, organization: Organization, outsider: User
-) -> None:
-    api_keys.create(organization=organization, user=owner, name="Our importer", environment="production")
-    client.force_login(owner)
-    html = page(client, "/dashboard")
-    assert "Our importer" in html
-    assert "No keys yet" not in html
-    client.force_login(outsider)
-    assert "Our importer" not in page(client, "/dashboard")
-
-
-def test_the_overview_shows_the_limits_in_force(client: Client, owner: User, organization: Organization) -> None:
-    client.force_login(owner)
-    starter = page(client, "/dashboard")
-    assert ">Starter" in starter
-    assert "of 10,000" in starter
-    pro = Plan.objects.get(slug="pro")
-    Subscription.objects.create(organization=organization, plan=pro, requests_per_month=250_000)
-    html = page(client, "/dashboard")
-    assert ">Pro" in html
-    assert ">1,000" in html
-    assert "of 250,000" in html
-
-
-def test_the_overview_shows_what_was_used(client: Client, owner: User, organization: Organization) -> None:
-    month = months.first_day(months.of(time.time()))
-    key, _ = api_keys.create(organization=organization, user=owner, name="used")
-    UsageMonth.objects.create(organization=organization, api_key=key, month=month, units=1234, cost="5.678")
-    subscriptions.set_caps(organization=organization, user=owner, monthly_budget=Decimal(20))
-    client.force_login(owner)
-    html = page(client, "/dashboard")
-    assert "1,234 of 10,000" in html
-    assert "5.68 of 20.00 USD" in html
-
-
-def test_the_overview_needs_no_redis(
-    client: Client, owner: User, organization: Organization, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(organization_id: object) -> None:
-        raise RedisError
-
-    monkeypatch.setattr(live, "read", away)
-    client.force_login(owner)
-    assert "0 of 10,000" in page(client, "/dashboard")
 
 
 def test_the_models_page_lists_what_is_offered(
