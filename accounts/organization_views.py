@@ -5,14 +5,18 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import access, organizations
+from accounts import access, organizations, roles
 from accounts.models import Membership
 from accounts.organization_forms import OrganizationForm
+from accounts.team_forms import NewOrganizationForm
 from helixflow.lib import errors
 
-PAGES = {"api-keys", "organization", "plan", "webhooks"}  # that offer the choice
+# What of /dashboard is about an organization; after a switch the same page shows the other one.
+SECTIONS = frozenset(
+    {"api-keys", "audit", "models", "plan", "playground", "requests", "settings", "team", "usage", "webhooks"}
+)
 
 
 @login_required
@@ -20,7 +24,31 @@ PAGES = {"api-keys", "organization", "plan", "webhooks"}  # that offer the choic
 def choose(request: HttpRequest) -> HttpResponse:
     access.choose_organization(access.page_user(request), request.session, request.POST.get("organization", ""))
     page = request.POST.get("page")
-    return redirect(page if page in PAGES else "api-keys")
+    return redirect(f"/dashboard/{page}" if page in SECTIONS else "/dashboard")
+
+
+@login_required
+@require_safe
+def mine(request: HttpRequest) -> HttpResponse:
+    """Also for those who are in none."""
+    return render(request, "accounts/organizations.html", {"memberships": access.page_memberships(request)})
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def new(request: HttpRequest) -> HttpResponse:
+    user = access.page_user(request)
+    form = NewOrganizationForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        try:
+            made = organizations.create(user=user, name=form.cleaned_data["name"])
+        except (errors.InvalidRequest, errors.AuthorizationFailed) as refused:
+            form.add_problems(refused)
+        else:
+            access.choose_organization(user, request.session, made.organization.public_id)
+            messages.success(request, f"{made.organization.name} is there. Create a key, or invite somebody.")
+            return redirect("/dashboard")
+    return render(request, "accounts/organization_new.html", {"form": form})
 
 
 @login_required
@@ -45,9 +73,10 @@ def settings(request: HttpRequest) -> HttpResponse:
 def _settings_page(request: HttpRequest, membership: Membership, form: OrganizationForm) -> HttpResponse:
     context = {
         "membership": membership,
-        "memberships": access.memberships(membership.user),
         "form": form,
         "read_only": _why_read_only(membership),
+        "exports": access.may(membership, roles.EXPORT),
+        "deletes": access.may(membership, roles.DELETE),
     }
     return render(request, "accounts/organization.html", context)
 
@@ -62,5 +91,7 @@ def _why_read_only(membership: Membership) -> str:
 
 urlpatterns = [
     path("dashboard/organization", choose, name="choose-organization"),
+    path("dashboard/organizations", mine, name="organizations"),
+    path("dashboard/organizations/new", new, name="organization-new"),
     path("dashboard/settings", settings, name="organization"),
 ]

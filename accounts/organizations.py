@@ -10,12 +10,13 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import audit, generation
-from accounts.models import MAX_CACHE_TTL_S, MAX_CONTENTS_DAYS, Organization, User
+from accounts.models import MAX_CACHE_TTL_S, MAX_CONTENTS_DAYS, Membership, Organization, Role, User
 from helixflow.lib import errors, tasks
 
 logger = logging.getLogger(__name__)
 
 MAX_NAME: Final = 100
+MAX_OWNED: Final = 10  # organizations of one person
 SETTINGS: Final = ("name", "cache_ttl_s", "contents_days")
 DROP_CONTENTS: Final = signature("inference.tasks.drop_contents")  # by name: inference stands on this app
 
@@ -27,6 +28,26 @@ class Settings(TypedDict, total=False):
     name: str
     cache_ttl_s: int | None
     contents_days: int | None
+
+
+@transaction.atomic
+def create(*, user: User, name: str) -> Membership:
+    """A new organization, and its owner. On Starter, because it has no subscription row.
+
+    Raises AuthorizationFailed (an address that isn't confirmed), InvalidRequest.
+    """
+    owner = User.objects.select_for_update(no_key=True).get(id=user.id)  # two forms sent at once count one by one
+    if not owner.is_verified:
+        raise errors.AuthorizationFailed("Confirm your e-mail address first. Your profile sends the link again.")
+    if owner.deletion_due_at is not None:
+        raise errors.AuthorizationFailed("Your account is about to be deleted. Keep it first.")
+    if Membership.objects.filter(user=owner, role=Role.OWNER).count() >= MAX_OWNED:
+        raise errors.InvalidRequest(f"You own {MAX_OWNED} organizations, which is the most one can own.")
+    made = Organization.objects.create(name=_clean_name(name))
+    membership = Membership.objects.create(organization=made, user=owner, role=Role.OWNER)
+    _record("created", made, owner, f"created the organization “{made.name}”", {})
+    logger.info("organization %s created by %s", made.public_id, owner.public_id)
+    return membership
 
 
 @transaction.atomic

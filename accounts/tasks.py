@@ -11,8 +11,8 @@ from celery.app.task import Task
 from django import db
 from django.utils import timezone
 
-from accounts import mails
-from accounts.models import TokenSession, User, WebSession
+from accounts import erasure, exporting, exports, mails
+from accounts.models import Export, Invitation, Organization, TokenSession, User, WebSession
 from helixflow.lib import tasks
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,77 @@ def send_security_notice(user_id: str, notice: str, detail: str = "") -> None:
     user = User.objects.filter(id=uuid.UUID(user_id)).first()
     if user is not None:
         mails.send_security_notice(user, notice, detail)
+
+
+@_mail_task
+def send_invitation_mail(invitation_id: str) -> None:
+    waiting = Invitation.objects.filter(accepted_at=None, withdrawn_at=None, expires_at__gt=timezone.now())
+    invitation = waiting.select_related("organization", "invited_by").filter(id=uuid.UUID(invitation_id)).first()
+    if invitation is not None:
+        mails.send_invitation(invitation)
+
+
+@_mail_task
+def send_removed_mail(user_id: str, organization: str) -> None:
+    """``organization`` is its name."""
+    user = User.objects.filter(id=uuid.UUID(user_id)).first()
+    if user is not None:
+        mails.send_removed(user, organization)
+
+
+@_mail_task
+def send_transferred_mail(user_id: str, organization: str) -> None:
+    """``organization`` is its name."""
+    user = User.objects.filter(id=uuid.UUID(user_id)).first()
+    if user is not None:
+        mails.send_transferred(user, organization)
+
+
+@_mail_task
+def send_organization_deletion_mail(organization_id: str) -> None:
+    """To all owners: that it is to be deleted, or that it is kept, as it stands when the mail leaves."""
+    organization = Organization.objects.filter(id=uuid.UUID(organization_id)).first()
+    if organization is not None:
+        mails.send_organization_deletion(organization)
+
+
+@_mail_task
+def send_account_deletion_mail(user_id: str) -> None:
+    """As ``send_organization_deletion_mail``."""
+    user = User.objects.filter(id=uuid.UUID(user_id)).first()
+    if user is not None:
+        mails.send_account_deletion(user)
+
+
+@_mail_task
+def send_export_mail(export_id: str) -> None:
+    export = Export.objects.select_related("organization", "requested_by").filter(id=uuid.UUID(export_id)).first()
+    if export is not None:
+        mails.send_export(export)
+
+
+@shared_task
+def make_export(export_id: str) -> None:
+    """With PostgreSQL away the row is left as it is, and the sweeper has it made again; another fault ends it."""
+    try:
+        made = exporting.write(uuid.UUID(export_id))
+    except (db.OperationalError, db.InterfaceError):
+        raise
+    except Exception:
+        exporting.fail(uuid.UUID(export_id))
+        raise
+    if made:
+        enqueue(send_export_mail, export_id)
+
+
+@shared_task
+def sweep_exports() -> None:
+    exports.sweep()
+
+
+@shared_task
+def erase_due() -> None:
+    erasure.erase_due()
 
 
 @shared_task

@@ -7,6 +7,7 @@
 | password reset | 5 in 1 h     | 20 in 1 h    |
 | verification   | 5 in 1 h     | 20 in 1 h    |
 | confirmation   | 10 in 5 min  | 50 in 5 min  |
+| invitation     | 30 in 1 h    | 100 in 1 h   |
 
 Successes count like failures, and an account counts whether or not it exists. Over a limit: RateLimitExceeded with
 Retry-After. The counters live in the cache; with the cache down its error passes through and becomes a 503
@@ -43,6 +44,7 @@ class Policy:
     per_address: tuple[int, int]
 
 
+INVITATION: Final = Policy("invitation", None, (30, HOURS), (100, HOURS))
 LOGIN: Final = Policy("login", "username", (10, 5 * MINUTES), (50, 5 * MINUTES))
 REGISTRATION: Final = Policy("registration", "email", (10, HOURS), (20, HOURS))
 PASSWORD_RESET: Final = Policy("password reset", "email", (5, HOURS), (20, HOURS))

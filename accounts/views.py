@@ -25,7 +25,9 @@ BACKEND = "accounts.backends.UsernameOrEmailBackend"
 def sign_up(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return redirect(_next_page(request))
-    form = SignupForm(request.POST if request.method == "POST" else None)
+    # An invitation's page names the address that it is for.
+    initial = {"email": request.GET.get("email", "")}
+    form = SignupForm(request.POST if request.method == "POST" else None, initial=initial)
     if form.is_valid():
         email = form.cleaned_data["email"]
         try:

@@ -28,6 +28,10 @@ urlpatterns = [
     path("", include("accounts.urls")),
     path("", include("accounts.api_key_views")),
     path("", include("accounts.organization_views")),
+    path("", include("accounts.team_views")),
+    path("", include("accounts.invitation_views")),
+    path("", include("accounts.export_views")),
+    path("", include("accounts.deletion_views")),
     path("", include("billing.views")),
     path("", include("webhooks.delivery_views")),  # before /dashboard/webhooks/<id>
     path("", include("webhooks.endpoint_views")),

@@ -1,5 +1,11 @@
 """Every address of accounts under ``/v1``."""
 
-from accounts.api import api_keys, auth, organization
+from accounts.api import api_keys, auth, invitations, members, organization
 
-urlpatterns = [*auth.urlpatterns, *api_keys.urlpatterns, *organization.urlpatterns]
+urlpatterns = [
+    *auth.urlpatterns,
+    *api_keys.urlpatterns,
+    *invitations.urlpatterns,
+    *members.urlpatterns,
+    *organization.urlpatterns,
+]

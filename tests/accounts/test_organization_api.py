@@ -36,6 +36,7 @@ def test_it_shows_the_organization_to_everybody_in_it(member, organization, slas
         "cache_ttl_s": None,
         "contents_days": None,
         "created_at": clock.rfc3339(organization.created_at),
+        "deletion_due_at": None,
     }
 
 
@@ -56,6 +57,7 @@ def test_owners_and_admins_change_what_they_name(organization, role):
         "cache_ttl_s": 3600,
         "contents_days": None,
         "created_at": "",
+        "deletion_due_at": None,
     }
     assert patch(api(user), {"name": " Acme Ltd "}).json()["data"]["name"] == "Acme Ltd"
     assert patch(api(user), {"cache_ttl_s": None}).json()["data"]["cache_ttl_s"] is None

@@ -90,7 +90,7 @@ def test_it_offers_the_choice_of_several(owner, organization):
     other = factories.organization(owner=owner, name="Second")
     client = browser(owner)
     assert "Second" in client.get(URL).content.decode()
-    chosen = client.post("/dashboard/organization", {"organization": other.public_id, "page": "organization"})
+    chosen = client.post("/dashboard/organization", {"organization": other.public_id, "page": "settings"})
     assert chosen["Location"] == URL
     assert other.public_id in client.get(URL).content.decode()
 
