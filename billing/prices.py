@@ -101,6 +101,13 @@ def rate(price: Price, token_class: str) -> Decimal:
     return found
 
 
+def in_force(*names: str) -> dict[str, Price]:
+    """By model, of all or of these: the versions that count now."""
+    started = Price.objects.filter(starts_at__lte=timezone.now())
+    rows = started.filter(model__in=names) if names else started
+    return {price.model: price for price in rows.order_by("model", "-starts_at").distinct("model")}
+
+
 def by_class(price: Price, tokens: Tokens) -> dict[str, Decimal]:
     """What each class costs, of those that occur. They sum to the whole cost exactly."""
     counts = zip(CLASSES, msgspec.structs.astuple(tokens), strict=True)

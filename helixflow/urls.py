@@ -15,7 +15,6 @@ urlpatterns = [
     path("", include("helixflow.status.pages")),
     path("support", pages.support),
     path("dashboard", overview.overview, name="overview"),
-    path("dashboard/models", pages.models),
     path("manifest.webmanifest", pages.manifest),
     path("favicon.ico", pages.favicon),
     path("robots.txt", pages.robots),
@@ -33,6 +32,8 @@ urlpatterns = [
     path("", include("accounts.export_views")),
     path("", include("accounts.deletion_views")),
     path("", include("billing.views")),
+    path("", include("inference.model_views")),
+    path("", include("inference.playground_views")),
     path("", include("webhooks.delivery_views")),  # before /dashboard/webhooks/<id>
     path("", include("webhooks.endpoint_views")),
     path("v1/", include("accounts.api.urls")),

@@ -57,6 +57,10 @@ class Model:
     deployments: tuple[Deployment, ...]
     least_latency: bool = False
     fallbacks: tuple[str, ...] = ()
+    # For people to read
+    description: str = ""
+    context_length: int | None = None
+    capabilities: tuple[str, ...] = ()
 
     def offered_to(self, organization_id: uuid.UUID) -> bool:
         return self.only_for is None or organization_id in self.only_for
@@ -74,6 +78,12 @@ class Catalogue:
                 f"The model '{name[:200]}' does not exist or is not offered to you.", param="model"
             )
         return model
+
+    def offered_to(self, organization_id: uuid.UUID) -> list[Model]:
+        """By name."""
+        return sorted(
+            (model for model in self.models.values() if model.offered_to(organization_id)), key=lambda model: model.name
+        )
 
     def check_offer(self, name: str, organization_id: uuid.UUID) -> None:
         """Raises ModelNotFound for a model that is there and not offered to this organization."""
@@ -121,6 +131,9 @@ def read() -> Catalogue:
             deployments=tuple(deployments[model.id]),
             least_latency=model.routing == Routing.LATENCY,
             fallbacks=tuple(fallback.to.name for fallback in model.fallbacks.all()),
+            description=model.description,
+            context_length=model.context_length,
+            capabilities=tuple(model.capabilities),
         )
     return Catalogue(models)
 

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
@@ -70,12 +71,29 @@ class Routing(models.TextChoices):
     LATENCY = "latency", "least latency"
 
 
+class Capability(models.TextChoices):
+    CHAT = "chat", "Chat"
+    STREAMING = "streaming", "Streaming"
+    TOOLS = "tools", "Tools"
+    VISION = "vision", "Vision"
+    JSON = "json", "JSON"
+    COMPLETIONS = "completions", "Text completions"
+    EMBEDDINGS = "embeddings", "Embeddings"
+
+
 class Model(models.Model):
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     name = models.CharField(max_length=200, unique=True, validators=[valid_name], help_text="What callers ask for.")
     owned_by = models.CharField(max_length=100)
     description = models.CharField(max_length=300, blank=True)
     context_length = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
+    # For people to choose by: the gateway looks at what adapters can do.
+    capabilities = ArrayField(
+        models.CharField(max_length=20, choices=Capability),
+        default=list,
+        blank=True,
+        help_text="What people are told that it can do; none: whatever the kinds of its providers do.",
+    )
     routing = models.CharField(max_length=10, choices=Routing, default=Routing.WEIGHTED)
     enabled = models.BooleanField(default=True)
     # Empty: offered to everyone.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from billing.seeds import ListPrice
-from inference.models import ProviderKind
+from inference.models import Capability, ProviderKind
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,24 @@ class Seed:
     description: str
     at: Mapping[str, str]
     price: ListPrice | None = None
+
+    @property
+    def capabilities(self) -> list[str]:
+        """By family: makers don't list them, and operators can put them right."""
+        if self.name.startswith("text-embedding"):
+            return [Capability.EMBEDDINGS]
+        found: list[str] = [Capability.CHAT, Capability.JSON]
+        if self.name not in _WITHOUT_TOOLS:
+            found.append(Capability.TOOLS)
+        return [*found, Capability.VISION] if self.name.startswith(_SEEING) else found
+
+
+# Names that begin so are of models that take images.
+_SEEING: Final = (
+    *("gpt-4-turbo", "gpt-4o", "gpt-4.1", "gpt-5"),
+    *("claude-", "gemini-", "mistral-medium", "grok-4.3", "kimi-"),
+)
+_WITHOUT_TOOLS: Final = frozenset({"smollm2-135m-instruct"})
 
 
 def _day(text: str) -> int:

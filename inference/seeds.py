@@ -118,7 +118,7 @@ def _provider(name: str) -> Provider | None:
 
 
 def _model(seed: Seed) -> Model:
-    model, _ = Model.objects.get_or_create(
+    model, is_new = Model.objects.get_or_create(
         name=seed.name,
         defaults={
             "id": row_id("model", seed.name),
@@ -126,8 +126,12 @@ def _model(seed: Seed) -> Model:
             "created_at": datetime.fromtimestamp(seed.created, UTC),
             "context_length": seed.context_length,
             "description": seed.description,
+            "capabilities": seed.capabilities,
         },
     )
+    if not is_new and not model.capabilities and model.id == row_id("model", seed.name):
+        model.capabilities = seed.capabilities  # seeded before there were any
+        model.save(update_fields=["capabilities"])
     return model
 
 

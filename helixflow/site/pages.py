@@ -1,10 +1,9 @@
-"""The site's own pages: landing, docs, support, and the dashboard's models."""
+"""The site's own pages: landing, docs, support."""
 
 from datetime import timedelta
 
 from django.conf import settings
-from django.contrib.auth.decorators import login_required
-from django.db.models import F, Prefetch, Q, QuerySet
+from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.templatetags.static import static
@@ -12,11 +11,8 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from accounts import access
-from accounts.models import Membership, User
 from billing.models import Plan
 from helixflow.site import error_guide
-from inference.models import Deployment, Model
 
 
 @require_safe
@@ -37,17 +33,6 @@ def api_reference(request: HttpRequest) -> HttpResponse:
 @require_safe
 def support(request: HttpRequest) -> HttpResponse:
     return render(request, "site/support.html")
-
-
-@require_safe
-@login_required
-def models(request: HttpRequest) -> HttpResponse:
-    """What the organization's keys may call, as ``GET /v1/models`` lists it."""
-    organization = _membership(request).organization
-    offered = Model.objects.filter(Q(only_for=None) | Q(only_for=organization), enabled=True).distinct()
-    answering = Deployment.objects.filter(enabled=True, provider__enabled=True)
-    models = offered.prefetch_related(Prefetch("deployments", answering, to_attr="answering"))
-    return render(request, "site/models.html", {"models": models})
 
 
 @require_safe
@@ -86,8 +71,3 @@ def security(request: HttpRequest) -> HttpResponse:
 def _plans() -> QuerySet[Plan]:
     """Smallest first; those that are set per organization last."""
     return Plan.objects.order_by(F("requests_per_month").asc(nulls_last=True))
-
-
-def _membership(request: HttpRequest) -> Membership:
-    assert isinstance(request.user, User)  # noqa: S101  # for the type checker: login_required
-    return access.session_membership(request.user, request.session)

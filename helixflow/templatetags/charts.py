@@ -18,9 +18,9 @@ def chart(chart: Chart, *, id: str, first: str = "When", open: bool = False) -> 
 
 
 @register.inclusion_tag("components/_chart_days.html")
-def days(days: Days, *, id: str) -> dict[str, Any]:  # noqa: A002  # HTML's name
-    """A bar a day for a status page, with what was in a table."""
-    return {"days": days, "id": id}
+def days(days: Days, *, id: str, first: str = "Day") -> dict[str, Any]:  # noqa: A002  # HTML's name
+    """A bar a day for a status page, with what was in a table. ``first`` heads its first column."""
+    return {"days": days, "id": id, "first": first}
 
 
 @register.simple_tag

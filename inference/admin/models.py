@@ -11,15 +11,15 @@ from django.db.models import CharField, Count, Prefetch, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import pluralize
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from billing import prices
 from billing.models import Price
 from inference import health_shared
 from inference.admin import live
 from inference.admin.base import CatalogueAdmin, enabled_deployments
-from inference.models import Deployment, Fallback, Model
+from inference.models import Capability, Deployment, Fallback, Model
 
 # Django's own are so wide that the row leaves the page.
 NARROW: Any = {CharField: {"widget": forms.TextInput(attrs={"size": 18})}}
@@ -29,6 +29,9 @@ WHO_ANSWERS: Final = (
     "After the last the fallback models are asked in their order, unless the caller refuses that. Only one level of "
     "fallbacks is followed, so two models may stand in for each other."
 )
+
+
+TOLD: Final = ("context_length", "capabilities", "created_at")
 
 
 class DeploymentInline(admin.TabularInline):
@@ -65,6 +68,17 @@ class DeploymentInline(admin.TabularInline):
         return live.cell(deployment, self.healths.get(deployment.id.hex), can_change=self.can_change)
 
 
+class ModelForm(forms.ModelForm):
+    """Capabilities as boxes to tick."""
+
+    capabilities = forms.MultipleChoiceField(
+        required=False,
+        choices=[each for each in Capability.choices if each[0] != Capability.STREAMING],  # all that chat do
+        widget=forms.CheckboxSelectMultiple,
+        help_text=Model._meta.get_field("capabilities").help_text,  # noqa: SLF001  # the documented way to ask
+    )
+
+
 class FallbackForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         fields: dict[str, Any] = self.cleaned_data
@@ -84,6 +98,7 @@ class FallbackInline(admin.TabularInline):
 
 @admin.register(Model)
 class ModelAdmin(CatalogueAdmin):
+    form = ModelForm
     change_form_template = "admin/inference/watching_form.html"
     list_display = ("name", "owned_by", "enabled_deployments", "routing", "offered_to", "enabled")
     list_editable = ("enabled",)
@@ -96,7 +111,7 @@ class ModelAdmin(CatalogueAdmin):
     fieldsets: ClassVar = [
         (None, {"fields": ["name", "enabled", "price", "only_for"]}),
         ("Who answers", {"fields": ["routing"], "description": WHO_ANSWERS}),
-        ("What callers are told", {"fields": ["owned_by", "description", "context_length", "created_at"]}),
+        ("What callers are told", {"fields": ["owned_by", "description", *TOLD]}),
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
@@ -107,7 +122,7 @@ class ModelAdmin(CatalogueAdmin):
 
     def get_list_display(self, request: HttpRequest) -> tuple[Any, ...]:
         """With columns that read once per page how all are doing, and what all cost."""
-        healths, prices = cache(health_shared.shared), cache(prices_in_force)
+        healths, in_force = cache(health_shared.shared), cache(prices.in_force)
 
         @admin.display(description="now")
         def now(model: Any) -> str:
@@ -115,7 +130,7 @@ class ModelAdmin(CatalogueAdmin):
 
         @admin.display(description=f"price ({settings.CURRENCY} per million tokens)")
         def cost(model: Model) -> str:
-            return _amounts(prices().get(model.name))
+            return _amounts(in_force().get(model.name))
 
         return ("name", now, *self.list_display[1:-1], cost, "enabled")
 
@@ -137,20 +152,13 @@ class ModelAdmin(CatalogueAdmin):
             return "Set it once the model is saved: until then it costs nothing."
         return format_html(
             '{} {} · <a href="{}?q={}">all versions</a> · <a href="{}?model={}">add one</a>',
-            _amounts(prices_in_force(model.name).get(model.name)),
+            _amounts(prices.in_force(model.name).get(model.name)),
             f"({settings.CURRENCY} per million tokens)",
             reverse("admin:billing_price_changelist"),
             model.name,
             reverse("admin:billing_price_add"),
             model.name,
         )
-
-
-def prices_in_force(*names: str) -> dict[str, Price]:
-    """By model, of all or of these."""
-    started = Price.objects.filter(starts_at__lte=timezone.now())
-    rows = started.filter(model__in=names) if names else started
-    return {price.model: price for price in rows.order_by("model", "-starts_at").distinct("model")}
 
 
 def _amounts(price: Price | None) -> str:

@@ -20,7 +20,6 @@ from billing.seeds import seed_plans
 from helixflow.lib import errors
 from helixflow.server import health
 from helixflow.views import error_response
-from inference.models import Model, Provider
 from tests import factories
 
 PUBLIC = ("/", "/docs", "/docs/api", "/status", "/support")
@@ -163,35 +162,6 @@ def test_the_dashboard_asks_strangers_to_log_in(client: Client, path: str) -> No
     response = client.get(path)
     assert response.status_code == 302
     assert response["Location"] == f"/login?next={path}"
-
-
-def test_the_models_page_lists_what_is_offered(
-    client: Client, owner: User, organization: Organization, outsider: User
-) -> None:
-    Model.objects.create(name="open-to-all", owned_by="helixflow")
-    Model.objects.create(name="switched-off", owned_by="helixflow", enabled=False)
-    Model.objects.create(name="just-for-us", owned_by="helixflow").only_for.add(organization)
-    client.force_login(owner)
-    ours = page(client, "/dashboard/models")
-    assert "open-to-all" in ours
-    assert "just-for-us" in ours
-    assert "switched-off" not in ours
-    client.force_login(outsider)
-    assert "just-for-us" not in page(client, "/dashboard/models")
-
-
-def test_the_models_page_says_who_answers(client: Client, owner: User, organization: Organization) -> None:
-    model = Model.objects.create(name="gpt-4", owned_by="openai")
-    on = Provider.objects.create(name="embedded", base_url="http://127.0.0.1:1/v1")
-    off = Provider.objects.create(name="away", base_url="http://127.0.0.1:1/v1", enabled=False)
-    for provider in (on, off):
-        model.deployments.create(name=f"{provider.name}/small", provider=provider, upstream_model="small")
-    Model.objects.create(name="orphan", owned_by="openai")
-    client.force_login(owner)
-    html = page(client, "/dashboard/models")
-    assert "embedded/small" in html
-    assert "away/small" not in html
-    assert html.count("Nobody now") == 1
 
 
 def test_the_status_page_is_honest(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
