@@ -1,13 +1,17 @@
-"""The forms of caps and of a key's limits. They turn text into values; the rules are the rows' (``billing.models``)."""
+"""The forms of plan, caps, alerts and a key's limits. They turn text into values; the rules are the services'."""
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.db.models import F
 
 from accounts.forms import ServiceForm
-from billing.models import Subscription
+from accounts.models import Membership
+from billing.models import Plan, Subscription
+from billing.plan_models import MAX_MESSAGE, AlertSettings
 from billing.reports.standing import KeyLimit
 
 
@@ -68,3 +72,72 @@ class KeyLimitsForm(ServiceForm):
         for limit in limits:
             self.fields[limit.name].help_text = limit.when_empty
         self.limits = [(limit, self[limit.name]) for limit in limits]
+
+
+class UpgradeForm(ServiceForm):
+    plan = forms.ModelChoiceField(queryset=Plan.objects.none(), label="Plan", empty_label=None)
+    requests_per_minute = _count("Requests per minute", "If the plan's number is not enough.", at_least=1)
+    requests_per_month = _count("Requests per month", "If the plan's number is not enough.", at_least=1)
+    message = forms.CharField(
+        label="What it is for",
+        required=False,
+        max_length=MAX_MESSAGE,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text="When you need it, and how much you expect to use: it helps us answer at once.",
+    )
+
+    def __init__(self, subscription: Subscription, data: Any = None) -> None:
+        super().__init__(data, initial={"plan": subscription.plan_id})
+        plans: Any = self.fields["plan"]
+        plans.queryset = Plan.objects.order_by(F("requests_per_month").asc(nulls_last=True))
+        plans.label_from_instance = _label
+
+
+class PercentsField(forms.CharField):
+    """``50, 80, 100%`` as a list of whole numbers."""
+
+    def __init__(self, label: str, hint: str) -> None:
+        super().__init__(label=label, help_text=hint, required=False, max_length=100, widget=_input("text"))
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> Any:
+        words = super().clean(value).replace("%", " ").replace(",", " ").split()
+        if not all(word.isascii() and word.isdigit() and len(word) <= 3 for word in words):
+            raise forms.ValidationError("Enter percentages such as 50, 80, 100.")
+        return sorted({int(word) for word in words})
+
+
+class AlertsForm(ServiceForm):
+    quota_percents = PercentsField("Of the month's requests", "In percent; none if empty.")
+    budget_percents = PercentsField("Of the monthly budget", "In percent; none if empty.")
+    recipients = forms.MultipleChoiceField(
+        label="Who gets them", required=False, widget=forms.CheckboxSelectMultiple(attrs={"class": "checks"})
+    )
+
+    def __init__(self, settings: AlertSettings, managers: list[Membership], data: Any = None) -> None:
+        self.everybody = {str(member.user_id) for member in managers}
+        chosen = settings.recipient_ids
+        mine = [str(member.user_id) for member in managers if chosen is None or member.user_id in chosen]
+        initial = {
+            "quota_percents": list(settings.quota_percents),
+            "budget_percents": list(settings.budget_percents),
+            "recipients": mine,
+        }
+        super().__init__(data, initial=initial)
+        field: Any = self.fields["recipients"]
+        field.choices = [(str(member.user_id), member.user.email) for member in managers]
+
+    def chosen(self) -> dict[str, Any]:
+        """What ``alerts.change`` takes. All of today's are whoever manages the organization, later ones too."""
+        users = set(self.cleaned_data["recipients"])
+        return self.cleaned_data | {
+            "recipients": None if users == self.everybody else [uuid.UUID(user) for user in users]
+        }
+
+
+def _label(plan: Plan) -> str:
+    if plan.requests_per_minute is None or plan.requests_per_month is None:
+        return f"{plan.name}: limits as agreed"
+    return f"{plan.name}: {plan.requests_per_minute:,} requests a minute, {plan.requests_per_month:,} a month"

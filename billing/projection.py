@@ -1,18 +1,18 @@
 """Where this month ends if it goes on like the last seven days. From hourly sums, so it is one cheap query.
 
-The seven days are whole hours, up to the last full one. An organization that is younger is judged by the time it has
-been there, and not at all before that is a day.
+The seven days are whole hours, up to the last full one. An organization that is younger is judged by the time since it
+was made, and not at all before that is a day.
 """
 
 import datetime as dt
-import uuid
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from django.db.models import Min, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Sum
 
+from accounts.models import Organization
 from billing import months
 from billing.models import UsageHour
 
@@ -35,7 +35,7 @@ class Projection:
 
 
 def of(
-    organization_id: uuid.UUID,
+    organization: Organization,
     *,
     now: dt.datetime,
     used: int,
@@ -45,12 +45,12 @@ def of(
 ) -> Projection | None:
     """From what the month has come to by ``now``. None while there is too little to go by."""
     until = now.replace(minute=0, second=0, microsecond=0)
-    hours = UsageHour.objects.filter(organization_id=organization_id, hour__gte=until - WINDOW, hour__lt=until)
-    found = hours.aggregate(first=Min("hour"), units=Coalesce(Sum("units"), 0), cost=Coalesce(Sum("cost"), Decimal(0)))
-    if found["first"] is None:
-        return None
-    elapsed = until - (until - WINDOW if _was_there_before(organization_id, until - WINDOW) else found["first"])
+    elapsed = min(WINDOW, until - organization.created_at)
     if elapsed < LEAST:
+        return None
+    hours = UsageHour.objects.filter(organization=organization, hour__gte=until - WINDOW, hour__lt=until)
+    found = hours.aggregate(units=Sum("units"), cost=Sum("cost"))
+    if found["units"] is None:
         return None
     units_a_second = Decimal(found["units"]) / int(elapsed.total_seconds())
     cost_a_second = found["cost"] / int(elapsed.total_seconds())
@@ -67,12 +67,8 @@ def of(
     )
 
 
-def _was_there_before(organization_id: uuid.UUID, moment: dt.datetime) -> bool:
-    return UsageHour.objects.filter(organization_id=organization_id, hour__lt=moment).exists()
-
-
 def _reached(now: dt.datetime, ends: dt.datetime, left: Decimal, a_second: Decimal) -> dt.datetime | None:
     if left <= 0 or a_second <= 0:
         return None
     seconds = left / a_second
-    return now + dt.timedelta(seconds=int(seconds)) if seconds < (ends - now).total_seconds() else None
+    return now + dt.timedelta(seconds=math.ceil(seconds)) if seconds < (ends - now).total_seconds() else None

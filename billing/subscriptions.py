@@ -78,7 +78,17 @@ def require_numbers(plan: Plan, **own: int | None) -> None:
 def of(organization: Organization) -> Subscription:
     """The organization's, or one that is not saved: on Starter since the organization was made."""
     found = Subscription.objects.select_related("plan").filter(organization=organization).first()
-    return found or Subscription(organization=organization, plan=starter(), started_at=organization.created_at)
+    return found or _on_starter(organization)
+
+
+def known(organization: Organization) -> Subscription:
+    """The same for one that was read with ``select_related("subscription__plan")``."""
+    found: Subscription | None = getattr(organization, "subscription", None)
+    return found or _on_starter(organization)
+
+
+def _on_starter(organization: Organization) -> Subscription:
+    return Subscription(organization=organization, plan=starter(), started_at=organization.created_at)
 
 
 def starter() -> Plan:

@@ -53,8 +53,11 @@ def ask(
     return wanted
 
 
-def withdraw(*, request: UpgradeRequest, user: User) -> None:
-    """Raises InvalidRequest for one that is not open any more."""
+def withdraw(*, organization: Organization, user: User) -> None:
+    """The request that is open. Raises InvalidRequest where none is."""
+    request = latest(organization)
+    if request is None:
+        raise errors.InvalidRequest("There is no request to withdraw.")
     with transaction.atomic():
         _close(request, State.WITHDRAWN, user)
         _record(request, user, "plan.upgrade_withdrawn", f"withdrew the request for {request.plan.name}")

@@ -26,6 +26,12 @@ def with_unit(amount: int | Decimal) -> str:
     return standing.with_unit(amount)
 
 
+@register.filter
+def percents(numbers: list[int]) -> str:
+    """``80%, 100%``."""
+    return ", ".join(f"{number}%" for number in numbers) or "None"
+
+
 @register.inclusion_tag("billing/_key_limits.html")
 def key_limits_card(membership: Membership, key: ApiKey, form: KeyLimitsForm | None = None) -> dict[str, Any]:
     """The limits of ``key`` and what it has used, for those who manage keys as a form. ``form``: one sent back."""

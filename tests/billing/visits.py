@@ -28,10 +28,10 @@ def text_of(response) -> str:
 
 
 def csrf_token(response) -> str:
-    """Of the one form on the page's main part."""
+    """Of the forms on the page's main part, which share it."""
     main = response.content.decode().split("<main")[1]
     token: str
-    [token] = re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', main)
+    [token] = set(re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', main))
     return token
 
 
