@@ -10,8 +10,7 @@ from helixflow.site import overview, pages
 
 urlpatterns = [
     path("", pages.landing),
-    path("docs", pages.docs),
-    path("docs/api", pages.api_reference),
+    path("", include("helixflow.site.doc_pages")),
     path("", include("helixflow.status.pages")),
     path("support", pages.support),
     path("dashboard", overview.overview, name="overview"),

@@ -1,4 +1,4 @@
-"""The site's own pages: landing, docs, support."""
+"""The site's own pages: landing, support."""
 
 from datetime import timedelta
 
@@ -12,22 +12,11 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from billing.models import Plan
-from helixflow.site import error_guide
 
 
 @require_safe
 def landing(request: HttpRequest) -> HttpResponse:
     return render(request, "site/landing.html", {"plans": _plans(), "example_model": settings.EXAMPLE_MODEL})
-
-
-@require_safe
-def docs(request: HttpRequest) -> HttpResponse:
-    return render(request, "site/docs.html", {"plans": _plans()})
-
-
-@require_safe
-def api_reference(request: HttpRequest) -> HttpResponse:
-    return render(request, "site/api.html", {"errors": error_guide.ROWS})
 
 
 @require_safe

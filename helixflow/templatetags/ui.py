@@ -26,7 +26,12 @@ UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3
 ROUNDED_UP_S = 59
 ALONE = {"year": ("last year", "next year"), "month": ("last month", "next month"), "day": ("yesterday", "tomorrow")}
 SNIPPETS = (("curl", "curl"), ("python", "Python"), ("javascript", "JavaScript"), ("go", "Go"))
-NOT_KEPT = {("webhook", "curl")}  # it is called, and calls nobody
+NOT_KEPT = {
+    ("webhook", "curl"),  # it is called, and calls nobody
+    ("fallback", "go"),  # one header more than chat's
+    ("idempotency", "go"),  # the same
+}
+COMMENTS = {"curl": "#", "python": "#", "javascript": "//", "go": "//"}
 
 
 @register.simple_tag
@@ -64,7 +69,9 @@ def dialog(content: str, id: str, title: str, *, open: bool = False) -> SafeStri
 def code(content: str, id: str, language: str, title: str = "") -> SafeString:  # noqa: A002  # HTML's names
     """A code block with a copy button. ``language``: shell, python, javascript, go, json, http."""
     coloured = highlight(content.strip("\n"), language)
-    return SafeString(render_to_string("components/_code.html", {"id": id, "title": title, "code": coloured}))
+    return SafeString(
+        render_to_string("components/_code.html", {"id": id, "title": title, "code": coloured, "language": language})
+    )
 
 
 @register.filter
@@ -85,11 +92,14 @@ def code_tabs(context: Context, id: str, name: str, *, first: str = "curl", **va
         "public_url": context["public_url"],
         "model": settings.EXAMPLE_MODEL,
     }
+    key_prefix = getattr(context.get("reader"), "key_prefix", None)  # of the docs: who is signed in
     snippets = []
     for slug, label in SNIPPETS:
         if (name, slug) in NOT_KEPT:
             continue
         text = render_to_string(f"snippets/{name}.{slug}.txt", known | values).strip("\n")
+        if key_prefix and "HELIXFLOW_API_KEY" in text:
+            text = f"{COMMENTS[slug]} HELIXFLOW_API_KEY: yours begins with {key_prefix}\n{text}"
         snippets.append({"slug": slug, "label": label, "code": highlight(text, "shell" if slug == "curl" else slug)})
     return SafeString(render_to_string("components/_code_tabs.html", {"id": id, "snippets": snippets, "first": first}))
 

@@ -22,7 +22,7 @@ from helixflow.server import health
 from helixflow.views import error_response
 from tests import factories
 
-PUBLIC = ("/", "/docs", "/docs/api", "/status", "/support")
+PUBLIC = ("/", "/docs", "/docs/limits", "/docs/webhooks", "/docs/api", "/docs/api/api-keys", "/status", "/support")
 STATIC = Path(settings.BASE_DIR) / "static"
 
 
@@ -70,9 +70,14 @@ def page(client: Client, path: str, status: int = 200) -> str:
     ("path", "says"),
     [
         ("/", ["Every model", "Starter", "10,000", "100,000", "Enterprise", "Set with you"]),
-        ("/docs", ["Quick start", "X-RateLimit-Remaining", "100,000", "Retry-After", "OPENAI_BASE_URL"]),
-        ("/docs/api", ["/chat/completions", "/embeddings", "/auth/refresh", "{id}/rotate", "max_tokens", "grace_days"]),
-        ("/docs/api", ["Idempotency-Key", "Cache-Control", "X-HelixFlow-Fallback: off", "X-HelixFlow-Timeout"]),
+        ("/docs", ["Quickstart", "The first call", "Webhooks", "Self-hosting"]),
+        ("/docs/limits", ["X-RateLimit-Remaining", "100,000", "Retry-After"]),
+        ("/docs/sdks", ["OPENAI_BASE_URL"]),
+        ("/docs/models", ["X-HelixFlow-Fallback: off", "X-HelixFlow-Timeout", "Cache-Control"]),
+        ("/docs/errors", ["Idempotency-Key", "Idempotent-Replayed"]),
+        ("/docs/api", ["/chat/completions", "/embeddings", "/auth/refresh", "{key_id}/rotate"]),
+        ("/docs/api/chat", ["max_tokens", "default 150", "number 0–2"]),
+        ("/docs/api/api-keys", ["grace_days", "integer 0–7, default 1"]),
         ("/status", ["is being measured", "Database", "Redis", "Past incidents"]),
         ("/support", [settings.SUPPORT_EMAIL, settings.COMMUNITY_URL, "/status", "/docs"]),
     ],
@@ -129,11 +134,11 @@ def test_nothing_is_loaded_from_elsewhere(client: Client, path: str) -> None:
     assert [address for address in loads if not address.startswith("/") or address.startswith("//")] == []
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/docs/api"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/api/chat", "/docs/api/usage"])
 def test_snippets_show_the_base_url(client: Client, settings: Settings, path: str) -> None:
     settings.PUBLIC_URL = "https://models.example.org"
     html = page(client, path)
-    assert "https://models.example.org/v1/chat/completions" in html
+    assert "https://models.example.org/v1/" in html
     assert re.findall(r"http://(?:127\.0\.0\.1|localhost)[:\d]*/v1", html) == []
 
 
