@@ -104,7 +104,3 @@ class EmailChangeForm(ConfirmedForm):
 
 class PasswordChangeForm(ConfirmedForm, NewPasswordForm):
     field_order = ("current_password", "password")
-
-
-class SignOutForm(ConfirmedForm):
-    pass

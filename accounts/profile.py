@@ -6,13 +6,12 @@ from django.contrib.auth.decorators import login_required
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
 from accounts import services, throttles
-from accounts.forms import EmailChangeForm, NameForm, PasswordChangeForm, SignOutForm
-from accounts.models import TokenSession, User
+from accounts.forms import EmailChangeForm, NameForm, PasswordChangeForm
+from accounts.models import User
 from helixflow.lib.errors import InvalidRequest
 
 
@@ -59,21 +58,6 @@ def change_password(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@sensitive_post_parameters("current_password")
-@never_cache
-@throttles.throttled(throttles.CONFIRMATION)
-def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
-    """The same password, hashed anew, is a password change: it ends every session, in browsers and of the API."""
-    user = _user(request)
-    form = SignOutForm(user, request.POST or None, auto_id="sign_out_%s")
-    if form.is_valid():
-        services.change_password(user=user, password=form.cleaned_data["current_password"])
-        update_session_auth_hash(request, user)
-        return _done(request, "You are signed out everywhere but here.")
-    return _page(request, sign_out_form=form)
-
-
-@login_required
 @throttles.throttled(throttles.VERIFICATION)
 def resend_verification(request: HttpRequest) -> HttpResponse:
     user = _user(request)
@@ -90,10 +74,8 @@ def _page(request: HttpRequest, **forms: Form) -> HttpResponse:
         "name_form": NameForm(initial={"name": user.name}),
         "email_form": EmailChangeForm(user, auto_id="email_%s"),
         "password_form": PasswordChangeForm(user, auto_id="password_%s"),
-        "sign_out_form": SignOutForm(user, auto_id="sign_out_%s"),
     }
-    live = TokenSession.objects.filter(user=user, ended_at=None, expires_at__gt=timezone.now())
-    return render(request, "accounts/profile.html", {**shown, **forms, "api_sessions": live.count()})
+    return render(request, "accounts/profile.html", {**shown, **forms})
 
 
 def _done(request: HttpRequest, message: str) -> HttpResponse:

@@ -8,6 +8,9 @@
 | verification   | 5 in 1 h     | 20 in 1 h    |
 | confirmation   | 10 in 5 min  | 50 in 5 min  |
 | invitation     | 30 in 1 h    | 100 in 1 h   |
+| second step    | see below    | 50 in 5 min  |
+
+The second step of a login waits per account by itself (``accounts.two_factor``), page and API on one counter.
 
 Successes count like failures, and an account counts whether or not it exists. Over a limit: RateLimitExceeded with
 Retry-After. The counters live in the cache; with the cache down its error passes through and becomes a 503
@@ -51,6 +54,9 @@ PASSWORD_RESET: Final = Policy("password reset", "email", (5, HOURS), (20, HOURS
 VERIFICATION: Final = Policy("verification", None, (5, HOURS), (20, HOURS))
 # The current password, asked again before it or the e-mail address changes.
 CONFIRMATION: Final = Policy("confirmation", None, (10, 5 * MINUTES), (50, 5 * MINUTES))
+
+# Of nobody who is logged in yet, so by address alone; each account has its own wait besides.
+SECOND_STEP: Final = Policy("second step", None, (10, 5 * MINUTES), (50, 5 * MINUTES))
 
 
 def throttled(policy: Policy) -> Callable[[View], View]:

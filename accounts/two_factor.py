@@ -6,10 +6,12 @@ written down, in a transaction that commits: the next may follow after 1, 2, 4, 
 
 import base64
 import io
+import math
 import os
 import re
 import secrets
 from collections.abc import Sequence
+from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any, Final
@@ -32,6 +34,7 @@ CODES: Final = 10
 CODE_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that is read as something else
 CODE_LENGTH: Final = 10  # 49 bits: with the waits between tries more than enough
 MOST_FAILURES: Final = 11  # counted: the wait doubles up to 1,024 s, and knowing a password locks nobody out for days
+SET_UP_WITHIN: Final = timedelta(minutes=30)  # of a secret that was shown and not confirmed
 TELL_AT: Final = 3  # wrong codes in a row that the owner is told of
 _APP_CODE: Final = re.compile(r"[0-9]{6}")
 
@@ -192,9 +195,12 @@ def _match_app(row: TwoFactor, code: str) -> bool:
 
 
 def _require_calm(row: TwoFactor) -> None:
-    allowed, why = row.verify_is_allowed()
-    if not allowed:
-        wait = max(1, round((why["locked_until"] - timezone.now()).total_seconds()))
+    if not row.throttling_failure_count:
+        return
+    delay = timedelta(seconds=row.get_throttle_factor() * 2 ** (row.throttling_failure_count - 1))
+    left = (row.throttling_failure_timestamp + delay - timezone.now()).total_seconds()
+    if left > 0:
+        wait = math.ceil(left)
         raise errors.RateLimitExceeded(f"Too many wrong codes. Try again in {wait} seconds.", retry_after=wait)
 
 

@@ -16,5 +16,4 @@ urlpatterns = [
     path("dashboard/profile", profile.profile, name="profile"),
     path("dashboard/profile/email", profile.change_email, name="profile-email"),
     path("dashboard/profile/password", profile.change_password, name="profile-password"),
-    path("dashboard/profile/sign-out", profile.sign_out_everywhere, name="profile-sign-out"),
 ]

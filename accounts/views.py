@@ -1,22 +1,22 @@
-"""Signing up, in and out, and forgotten passwords. The profile is in ``accounts.profile``."""
+"""Signing up, in and out, and forgotten passwords. The second step of a login: ``accounts.two_factor_views``."""
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import authenticate, login, logout
 from django.contrib.auth.tokens import default_token_generator
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from accounts import services, throttles, verification
+from accounts import audit, half_logins, services, throttles, two_factor, verification
 from accounts.forms import ForgottenPasswordForm, LoginForm, NewPasswordForm, SignupForm
 from accounts.models import User
 from helixflow.lib import ids
-from helixflow.lib.errors import InvalidRequest
-
-BACKEND = "accounts.backends.UsernameOrEmailBackend"
+from helixflow.lib.errors import AuthorizationFailed, InvalidRequest
 
 
 @sensitive_post_parameters("password")
@@ -24,7 +24,7 @@ BACKEND = "accounts.backends.UsernameOrEmailBackend"
 @throttles.throttled(throttles.REGISTRATION)
 def sign_up(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
-        return redirect(_next_page(request))
+        return redirect(next_page(request))
     # An invitation's page names the address that it is for.
     initial = {"email": request.GET.get("email", "")}
     form = SignupForm(request.POST if request.method == "POST" else None, initial=initial)
@@ -35,9 +35,9 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         except InvalidRequest as refused:
             form.add_problems(refused)
         else:
-            login(request, user, backend=BACKEND)
+            login(request, user, backend=half_logins.BACKEND)
             messages.success(request, f"Welcome. We sent a link to {user.email}: open it to confirm the address.")
-            return redirect(_next_page(request))
+            return redirect(next_page(request))
     return render(request, "accounts/signup.html", {"form": form, "next": request.GET.get("next", "")})
 
 
@@ -46,15 +46,32 @@ def sign_up(request: HttpRequest) -> HttpResponse:
 @throttles.throttled(throttles.LOGIN)
 def log_in(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
-        return redirect(_next_page(request))
+        return redirect(next_page(request))
     form = LoginForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         user = authenticate(request, **form.cleaned_data)
-        if user is not None:
-            login(request, user)
-            return redirect(_next_page(request))
+        if isinstance(user, User):
+            return _go_on(request, user)
         form.add_error(None, "Wrong e-mail address, username or password.")
     return render(request, "accounts/login.html", {"form": form, "next": request.GET.get("next", "")})
+
+
+def admin_log_in(request: HttpRequest) -> HttpResponse:
+    """The admin site's login is this one: throttled, and with the second step where that is on."""
+    if request.user.is_authenticated and not request.user.is_staff:
+        raise AuthorizationFailed("The admin site is for staff. Log out, and log in with an account of theirs.")
+    return redirect_to_login(next_page(request, default="/admin/"))
+
+
+def _go_on(request: HttpRequest, user: User) -> HttpResponse:
+    """The password was right."""
+    leads_to = next_page(request)
+    if two_factor.is_on(user):
+        half_logins.begin(request, user)
+        return redirect_to_login(leads_to, reverse("login-code"))
+    login(request, user)
+    audit.record("login.succeeded", user=user, summary="logged in")
+    return redirect(leads_to)
 
 
 @never_cache
@@ -115,9 +132,9 @@ def _user_of(public_id: str) -> User | None:
         return None
 
 
-def _next_page(request: HttpRequest) -> str:
+def next_page(request: HttpRequest, default: str = settings.LOGIN_REDIRECT_URL) -> str:
     """Where ``?next=`` leads, if that is a path of this site. (``redirect`` takes other text for a view's name.)"""
     target = request.POST.get("next") or request.GET.get("next", "")
     if target.startswith("/") and url_has_allowed_host_and_scheme(target, None):
         return target
-    return settings.LOGIN_REDIRECT_URL
+    return default

@@ -5,11 +5,13 @@ from typing import Any, Final
 
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends import db
+from django.contrib.sessions.backends.base import SessionBase
 from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User, WebSession
 
+RECENT: Final = timedelta(minutes=30)  # since the password was given: it need not be given again
 NOTED_EVERY: Final = timedelta(minutes=1)  # a page that refreshes itself must not write at each request
 
 
@@ -51,6 +53,12 @@ class SessionStore(db.SessionStore):
     def _validate_session_key(self, key: str | None) -> bool:
         """A cookie can hold anything, NUL too, which PostgreSQL refuses."""
         return bool(key and len(key) >= 8 and key.isascii() and key.isalnum())
+
+
+def is_recent(session: SessionBase) -> bool:
+    """Whether its owner has just proved who they are: a browser that was left open proves nothing."""
+    began_at = session.began_at if isinstance(session, SessionStore) else None
+    return began_at is not None and timezone.now() - began_at < RECENT
 
 
 def end_all(*, user: User, but: str | None = None) -> int:

@@ -15,7 +15,7 @@ from rest_framework.decorators import api_view, authentication_classes, permissi
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import jwt, services, sessions
+from accounts import audit, jwt, services, sessions, two_factor
 from accounts.models import TokenSession, User
 from accounts.throttles import LOGIN, REGISTRATION, throttled
 from helixflow.lib import drf
@@ -32,8 +32,11 @@ class Registration(StrictSerializer):
 
 
 class Credentials(StrictSerializer):
+    """``otp``: a code of the authenticator app, or a recovery code, where two-factor authentication is on."""
+
     username = StrictCharField(max_length=254)
     password = StrictCharField(trim_whitespace=False)
+    otp = StrictCharField(max_length=40, required=False, allow_blank=True, allow_null=True)
 
 
 class Refresh(StrictSerializer):
@@ -62,17 +65,33 @@ def register(request: Request) -> Response:
 @_open
 @throttled(LOGIN)
 def login(request: Request) -> Response:
-    """One message for every wrong login: unknown, inactive or the wrong password."""
-    user = authenticate(**_validated(Credentials(data=request.data)))
+    """One message for every wrong login: unknown, inactive or the wrong password. Only then does ``otp`` count."""
+    credentials = _validated(Credentials(data=request.data))
+    code = credentials.pop("otp", None)
+    user = authenticate(**credentials)
     if not isinstance(user, User):
         raise AuthenticationFailed("Wrong username, e-mail address or password.")
+    proof = _second_factor(user, code)
     session = sessions.start(
         user=user,
         address=request.META.get("REMOTE_ADDR", ""),
         user_agent=request.headers.get("User-Agent", ""),
     )
     update_last_login(User, user)
+    audit.record("login.succeeded", user=user, summary=f"logged in through the API{f' with {proof}' if proof else ''}")
     return _tokens(session)
+
+
+def _second_factor(user: User, code: str | None) -> two_factor.Proof | None:
+    if not two_factor.is_on(user):
+        return None
+    if not code:
+        raise AuthenticationFailed(
+            "This account has two-factor authentication: send a code of its authenticator app, or a recovery code, "
+            "as otp.",
+            param="otp",
+        )
+    return two_factor.prove(user=user, code=code)
 
 
 @_open

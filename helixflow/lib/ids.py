@@ -27,6 +27,7 @@ BATCH: Final = "batch_"
 INVITATION: Final = "inv_"
 AUDIT_EVENT: Final = "aud_"
 EXPORT: Final = "exp_"
+SESSION: Final = "ses_"
 INCIDENT: Final = "inc_"
 
 

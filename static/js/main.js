@@ -11,3 +11,4 @@ import "./contents.js";
 import "./refresh.js";
 import "./live.js";
 import "./chart.js";
+import "./print.js";

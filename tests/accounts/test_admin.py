@@ -183,12 +183,19 @@ def test_sessions_can_be_ended_and_nothing_else(admin_client: Client, member: Us
     assert admin_client.get(reverse("admin:accounts_tokensession_add")).status_code == 403
 
 
-def test_the_admins_own_login_is_throttled(client: Client, db: None) -> None:
-    for _ in range(10):
-        client.post("/admin/login/", {"username": "root", "password": "wrong"})
-    response = client.post("/admin/login/", {"username": "root", "password": PASSWORD})
-    assert response.status_code == 429
+def test_the_admins_login_is_that_of_the_dashboard(client: Client, staff: User) -> None:
+    for response in (client.get("/admin/login/"), client.post("/admin/login/", {"username": "root", "password": "x"})):
+        assert response["Location"] == "/login?next=/admin/"
+    assert client.get("/admin/login/?next=/admin/accounts/user/")["Location"] == "/login?next=/admin/accounts/user/"
+    assert client.get("/admin/login/?next=//evil.example")["Location"] == "/login?next=/admin/"
     assert client.get("/admin").headers["Location"] == "/admin/"
+    assert client.post("/login?next=/admin/", {"username": staff.email, "password": PASSWORD})["Location"] == "/admin/"
+    assert client.get("/admin/").status_code == 200
+
+
+def test_who_is_logged_in_and_no_staff_is_told_so(client: Client, owner: User) -> None:
+    client.force_login(owner)
+    assert client.get("/admin/", follow=True).status_code == 403
 
 
 def test_a_superuser_made_on_the_command_line_has_a_dashboard_too(client: Client, staff: User) -> None:

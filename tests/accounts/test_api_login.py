@@ -150,10 +150,10 @@ def test_an_account_can_be_tried_ten_times_in_five_minutes_on_api_and_page_toget
 def test_every_spelling_of_a_name_draws_on_one_account(post: Post, client: Client, db: None) -> None:
     services.register(username="misses", email="misses@example.com", password=PASSWORD)
     assert post(URL, credentials("m\u0131\u017fses")).status_code == 200  # PostgreSQL's UPPER() takes it for "misses"
-    wide = "".join(chr(ord(letter) + 0xFEE0) for letter in "misses")  # and the admin's form this (NFKC)
+    wide = "".join(chr(ord(letter) + 0xFEE0) for letter in "misses")  # and a form of Django's this (NFKC)
     for number in range(9):
         username = ("misses", "m\u0131sses", "mi\u017f\u017fes", wide)[number % 4]
-        assert client.post("/admin/login/", {"username": username, "password": "wrong"}).status_code == 200
+        assert client.post("/login", {"username": username, "password": "wrong"}).status_code == 200
     for username in ("misses", "m\u0131\u017fses", wide, wide[:3] + "ses"):
         assert post(URL, credentials(username)).status_code == 429
 

@@ -8,13 +8,11 @@ from django.utils import timezone
 
 from accounts import jwt, services, sessions
 from accounts.models import User
-from tests import factories
 from tests.factories import PASSWORD
 
 URL = "/dashboard/profile"
 EMAIL = f"{URL}/email"
 NEW_PASSWORD = f"{URL}/password"
-SIGN_OUT = f"{URL}/sign-out"
 pytestmark = pytest.mark.django_db
 
 
@@ -25,13 +23,13 @@ def browser(owner: User) -> Client:
     return client
 
 
-@pytest.mark.parametrize("url", [URL, EMAIL, NEW_PASSWORD, SIGN_OUT])
+@pytest.mark.parametrize("url", [URL, EMAIL, NEW_PASSWORD])
 def test_strangers_log_in_first(client: Client, db: None, url: str) -> None:
     for response in (client.get(url), client.post(url)):
         assert response["Location"] == f"/login?next={url}"
 
 
-@pytest.mark.parametrize("url", [URL, EMAIL, NEW_PASSWORD, SIGN_OUT])
+@pytest.mark.parametrize("url", [URL, EMAIL, NEW_PASSWORD])
 def test_every_address_shows_the_page(browser: Client, url: str) -> None:
     page = browser.get(url).content.decode()
     assert "owner@example.com" in page
@@ -140,26 +138,3 @@ class TestPassword:
         for _ in range(10):
             assert browser.post(NEW_PASSWORD, {"current_password": "wrong"}).status_code == 200
         assert browser.post(EMAIL, {"current_password": "wrong"}).status_code == 429
-
-
-class TestSignOutEverywhere:
-    def test_it_ends_every_session_but_this_one_and_keeps_the_password(self, browser: Client, owner: User) -> None:
-        other = Client()
-        other.force_login(owner)
-        mine = sessions.start(user=owner)
-        theirs = sessions.start(user=factories.user("somebody"))
-        assert browser.post(SIGN_OUT, {"current_password": PASSWORD}).status_code == 302
-        assert browser.get(URL).status_code == 200
-        assert other.get(URL).status_code == 302
-        mine.refresh_from_db()
-        theirs.refresh_from_db()
-        assert mine.ended_at is not None
-        assert theirs.ended_at is None
-        owner.refresh_from_db()
-        assert owner.check_password(PASSWORD)
-
-    def test_a_wrong_password_ends_nothing(self, browser: Client, owner: User) -> None:
-        session = sessions.start(user=owner)
-        assert "not your current password" in browser.post(SIGN_OUT, {"current_password": "x"}).content.decode()
-        session.refresh_from_db()
-        assert session.ended_at is None
