@@ -59,9 +59,9 @@ FROM (
 ) AS drawn
 """
 FILL_KEYS: Final = """
-INSERT INTO accounts_apikey (id, organization_id, name, environment, digest, hint, created_at)
+INSERT INTO accounts_apikey (id, organization_id, name, environment, digest, hint, created_at, is_playground)
 SELECT md5(o.id::text || 'key' || key)::uuid, o.id, 'key ' || key, 'production',
-    sha256((o.id::text || key)::bytea), 'hflow_', now()
+    sha256((o.id::text || key)::bytea), 'hflow_', now(), false
 FROM accounts_organization o, generate_series(0, 3) key
 """
 # As billing.metering.rollups would: bucket i of a histogram is from 2^((i-1)/4) ms up to 2^(i/4).

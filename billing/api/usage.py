@@ -26,7 +26,7 @@ class SeriesParameters(StrictSerializer):
     start = MomentField(required=False)
     end = MomentField(required=False)
     bucket = serializers.ChoiceField((timeseries.HOUR, timeseries.DAY, timeseries.MONTH), default=timeseries.DAY)
-    group_by = serializers.ChoiceField((timeseries.NONE, *timeseries.COLUMNS), default=timeseries.NONE)
+    group_by = serializers.ChoiceField((timeseries.NONE, *timeseries.GROUPS), default=timeseries.NONE)
     api_key = StrictCharField(required=False)
     model = ModelNameField(required=False)
 
@@ -115,6 +115,8 @@ def represent_series(
 ) -> dict[str, Any]:
     starts = [(at, clock.rfc3339(at)) for at in span.starts()]
     keys = _keys(organization_id, series) if group_by == "key" else {}
+    told = _requests_alone if group_by == timeseries.STATUS else _sums
+    nothing = told(timeseries.Sums())
 
     def label(group: Any) -> dict[str, Any]:
         if group_by == timeseries.NONE:
@@ -131,9 +133,9 @@ def represent_series(
         "series": [
             {
                 **label(each.group),
-                "totals": _sums(each.totals),
+                "totals": told(each.totals),
                 "points": [
-                    {"at": text, **(_sums(each.points[at]) if at in each.points else _NOTHING)} for at, text in starts
+                    {"at": text, **(told(each.points[at]) if at in each.points else nothing)} for at, text in starts
                 ],
             }
             for each in series
@@ -150,6 +152,12 @@ def _sums(sums: timeseries.Sums) -> dict[str, Any]:
         "duration_ms": sums.quantiles(sums.duration_digits),
         "first_token_ms": sums.quantiles(sums.first_token_digits),
     }
+
+
+def _requests_alone(sums: timeseries.Sums) -> dict[str, Any]:
+    """Of those that ended one way nobody knows tokens, cost and times: the hourly sums are of all."""
+    unknown = dict.fromkeys(("tokens", "cost", "duration_ms", "first_token_ms"))
+    return {"requests": sums.requests, "failures": _sums(sums)["failures"], **unknown}
 
 
 def _keys(organization_id: uuid.UUID, series: list[timeseries.Series]) -> dict[uuid.UUID, ApiKey]:
@@ -181,8 +189,6 @@ def _budget(limit: Decimal, spent: Decimal, resets_at: str) -> dict[str, Any]:
 def _rfc3339(epoch_s: int) -> str:
     return clock.rfc3339(datetime.fromtimestamp(epoch_s, UTC))
 
-
-_NOTHING: Final = _sums(timeseries.Sums())
 
 urlpatterns = [
     re_path(r"^usage/?$", UsageView.as_view()),

@@ -1,4 +1,4 @@
-"""Usage over time: hourly sums added up to hours, days or months, and by key, model or deployment (docs/usage-api.md).
+"""Usage over time: hourly sums added up to hours, days or months, and by key, model, status … (docs/usage-api.md).
 
 Records are never counted here, so a year is as cheap as its hours are few.
 """
@@ -12,9 +12,10 @@ from decimal import Context, Decimal
 from typing import Any, Final, NamedTuple
 
 from django.contrib.postgres.aggregates import JSONBAgg
-from django.db.models import DateTimeField, JSONField, Q, QuerySet, Sum, Value
+from django.db.models import Case, DateTimeField, JSONField, Q, QuerySet, Sum, TextField, Value, When
 from django.db.models.functions import Trunc
 
+from accounts.models import ApiKey
 from billing.metering import histograms
 from billing.models import UsageHour
 
@@ -22,7 +23,11 @@ HOUR: Final = "hour"
 DAY: Final = "day"
 MONTH: Final = "month"
 NONE: Final = "none"
-COLUMNS: Final = {"key": "api_key_id", "model": "model", "deployment": "deployment"}
+ENVIRONMENT: Final = "environment"
+STATUS: Final = "status"
+COLUMNS: Final = {"key": "api_key_id", "model": "model", "deployment": "deployment", ENVIRONMENT: "environment"}
+GROUPS: Final = (*COLUMNS, STATUS)
+OK: Final = "ok"  # the status of what went well; the others are error codes
 
 MAX_BUCKETS: Final = 2_000
 MAX_SERIES: Final = 100
@@ -71,6 +76,10 @@ class Sums:
     first_token_digits: Decimal = Decimal(0)
     failures: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
     def add(self, other: "Sums") -> None:
         self.requests += other.requests
         self.prompt_tokens += other.prompt_tokens
@@ -91,7 +100,8 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """``group`` is an API key's UUID, or the name of a model or deployment; None if there is one series of all.
+    """``group`` is an API key's UUID or a name: of a model, a deployment, an environment (empty of keys that are gone),
+    ``ok`` or an error code. None if there is one series of all. By status, only requests are counted.
 
     ``points`` has the buckets in which something happened.
     """
@@ -127,10 +137,19 @@ def read(
     organization_id: uuid.UUID, span: Span, *, group_by: str = NONE, filters: Mapping[str, Any] | None = None
 ) -> list[Series]:
     """The series of an organization, the busiest first. ``filters``: api_key_id and model. Raises TooMuch."""
-    hours = UsageHour.objects.filter(
-        organization_id=organization_id, hour__gte=span.start, hour__lt=span.end, **(filters or {})
-    )
-    column = COLUMNS.get(group_by)
+    hours = hours_of(organization_id, span, filters or {})
+    if group_by == ENVIRONMENT:
+        hours = with_environment(hours, organization_id)
+    points = points_of(hours, span, COLUMNS.get(group_by))
+    if group_by == STATUS:
+        points = by_status(points[None])
+    _refuse_too_much(span, len(points), group_by)
+    series = [Series(group, total(of_group), of_group) for group, of_group in points.items()]
+    return sorted(series, key=lambda each: (-each.totals.requests, str(each.group)))
+
+
+def points_of(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> dict[Any, dict[datetime, Sums]]:
+    """By the values of ``column``; without one there is one group, None. Raises TooMuch."""
     points: dict[Any, dict[datetime, Sums]] = {} if column else {None: {}}
     for row in _sums(hours, span, column):
         points.setdefault(row[column] if column else None, {})[row["at"]] = Sums(
@@ -141,11 +160,33 @@ def read(
             cost=row["total_cost"],
             duration_digits=row["total_duration"],
             first_token_digits=row["total_first_token"],
-            failures=_add_up(row["all_failures"]),
+            failures=add_up(row["all_failures"]),
         )
-    _refuse_too_much(span, len(points), group_by)
-    series = [Series(group, _total(of_group), of_group) for group, of_group in points.items()]
-    return sorted(series, key=lambda each: (-each.totals.requests, str(each.group)))
+    return points
+
+
+def hours_of(organization_id: uuid.UUID, span: Span, filters: Mapping[str, Any]) -> "QuerySet[UsageHour]":
+    return UsageHour.objects.filter(organization_id=organization_id, hour__gte=span.start, hour__lt=span.end, **filters)
+
+
+def with_environment(hours: "QuerySet[UsageHour]", organization_id: uuid.UUID) -> "QuerySet[UsageHour]":
+    """Each hour with the ``environment`` of its key, by the keys' ids: a join would be made for every hour."""
+    keys: dict[str, list[uuid.UUID]] = {}
+    for key_id, name in ApiKey.objects.filter(organization_id=organization_id).values_list("id", "environment"):
+        keys.setdefault(name, []).append(key_id)
+    cases = [When(api_key_id__in=key_ids, then=Value(name)) for name, key_ids in keys.items()]
+    return hours.annotate(environment=Case(*cases, default=Value(""), output_field=TextField()))
+
+
+def by_status(points: Mapping[datetime, Sums]) -> dict[Any, dict[datetime, Sums]]:
+    """The requests of each bucket by how they ended: ``OK``, or their error code."""
+    found: dict[Any, dict[datetime, Sums]] = {}
+    for at, sums in points.items():
+        if well := sums.requests - sums.failed:
+            found.setdefault(OK, {})[at] = Sums(requests=well)
+        for code, times in sums.failures.items():
+            found.setdefault(code, {})[at] = Sums(requests=times, failures={code: times})
+    return found
 
 
 def _sums(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> list[dict[str, Any]]:
@@ -168,7 +209,7 @@ def _sums(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> list[
     return found
 
 
-def _add_up(failures: list[dict[str, int]]) -> dict[str, int]:
+def add_up(failures: list[dict[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for each in failures:
         for code, times in each.items():
@@ -176,7 +217,7 @@ def _add_up(failures: list[dict[str, int]]) -> dict[str, int]:
     return total
 
 
-def _total(points: dict[datetime, Sums]) -> Sums:
+def total(points: dict[datetime, Sums]) -> Sums:
     total = Sums()
     for sums in points.values():
         total.add(sums)

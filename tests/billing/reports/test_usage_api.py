@@ -284,6 +284,42 @@ def test_series_by_key_name_it(owner, organization, key):
     assert series["key"] == {"id": key.public_id, "name": None, "hint": None}
 
 
+def test_series_by_environment_are_those_of_its_keys(owner, organization, key):
+    live, gone = (new_key(organization, owner, name)[0] for name in ("live", "gone"))
+    type(key).objects.filter(id=live.id).update(environment="production")
+    for each in (key, live, live, live, gone, gone):
+        meter(each, at=NOW)
+    type(key).objects.filter(id=gone.id).delete()
+    found = get(owner, SERIES, group_by="environment")["series"]
+    assert [(series["environment"], series["totals"]["requests"]) for series in found] == [
+        ("production", 3),
+        ("", 2),
+        ("development", 1),
+    ]
+    assert found[0]["points"][-1]["tokens"]["total"] == 45
+
+
+def test_series_by_status_count_requests_alone(owner, key):
+    for code in ("", "", "", "timeout", "timeout", "server_error"):
+        meter(key, at=NOW, status=503 if code else 200, error_code=code)
+    found = get(owner, SERIES, group_by="status")["series"]
+    assert [(series["status"], series["totals"]["requests"]) for series in found] == [
+        ("ok", 3),
+        ("timeout", 2),
+        ("server_error", 1),
+    ]
+    assert found[1]["points"][-1] == {
+        "at": "2026-11-23T00:00:00Z",
+        "requests": 2,
+        "failures": {"total": 2, "by_code": {"timeout": 2}},
+        "tokens": None,
+        "cost": None,
+        "duration_ms": None,
+        "first_token_ms": None,
+    }
+    assert found[1]["points"][0]["requests"] == 0
+
+
 def test_no_usage_is_no_group(owner, organization):
     assert get(owner, SERIES, group_by="model")["series"] == []
 

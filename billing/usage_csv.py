@@ -1,0 +1,113 @@
+"""Usage over time as CSV (RFC 4180, UTF-8), part by part: every group, none of them put together with others."""
+
+import csv
+import io
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Any, Final
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from accounts.models import ApiKey
+from billing import money
+from billing.models import UsageHour
+from billing.reports import timeseries
+from billing.reports.timeseries import Span, Sums, TooMuch
+from helixflow.lib import clock, ids
+
+ROWS: Final = 100_000  # at most; a row is a group in a bucket
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+PERCENTILES: Final = ("p50", "p95", "p99")
+
+_GROUP_COLUMNS: Final = {"key": ("api_key", "api_key_name")}
+_REQUESTS: Final = ("requests", "failed")
+_AMOUNTS: Final = ("prompt_tokens", "cached_tokens", "completion_tokens", "total_tokens", "cost", "currency")
+_TIMES: Final = tuple(f"{name}_{each}" for name in ("duration_ms", "first_token_ms") for each in PERCENTILES)
+
+
+def rows(organization_id: uuid.UUID, span: Span, group_by: str, filters: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of the file, with a head; buckets without a request have none. Raises TooMuch before the first."""
+    groups = _groups(organization_id, span, group_by, filters)
+    starts = list(span.starts())
+    if groups * len(starts) > ROWS:
+        raise TooMuch(f"A file of {groups:,} groups and {len(starts):,} points can have more than {ROWS:,} lines.")
+    return _lines(organization_id, span, group_by, filters, max(1, timeseries.MAX_POINTS // max(1, groups)))
+
+
+def filename(span: Span, group_by: str) -> str:
+    last = span.end - timedelta(seconds=1)
+    by = "" if group_by == timeseries.NONE else f"-by-{group_by}"
+    return f"usage-{span.start:%Y-%m-%d}-to-{last:%Y-%m-%d}{by}.csv"
+
+
+def defused(cell: object) -> object:
+    """What a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV injection)."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def _groups(organization_id: uuid.UUID, span: Span, group_by: str, filters: Mapping[str, Any]) -> int:
+    """How many there are, or at most can be."""
+    if group_by not in {"key", "model"}:
+        return 20  # environments are three, error codes a dozen
+    hours = timeseries.hours_of(organization_id, span, filters)
+    return int(hours.order_by().values(timeseries.COLUMNS[group_by]).distinct().count())
+
+
+def _lines(
+    organization_id: uuid.UUID, span: Span, group_by: str, filters: Mapping[str, Any], at_once: int
+) -> Iterator[str]:
+    by_status = group_by == timeseries.STATUS
+    keys: dict[uuid.UUID, str] = {}
+    if group_by == "key":
+        keys = dict(ApiKey.objects.filter(organization_id=organization_id).values_list("id", "name"))
+    columns = _GROUP_COLUMNS.get(group_by, () if group_by == timeseries.NONE else (group_by,))
+    yield _line(["start", *columns, *_REQUESTS, *(() if by_status else (*_AMOUNTS, *_TIMES))])
+    for part in _parts(span, at_once):
+        hours = timeseries.hours_of(organization_id, part, filters)
+        if group_by == timeseries.ENVIRONMENT:
+            hours = timeseries.with_environment(hours, organization_id)
+        yield "".join(
+            _line([clock.rfc3339(at), *_group(group_by, group, keys), *_cells(sums, by_status=by_status)])
+            for at, group, sums in _sorted(hours, part, group_by)
+        )
+
+
+def _sorted(hours: "QuerySet[UsageHour]", span: Span, group_by: str) -> list[tuple[Any, Any, Sums]]:
+    points = timeseries.points_of(hours, span, timeseries.COLUMNS.get(group_by))
+    if group_by == timeseries.STATUS:
+        points = timeseries.by_status(points[None])
+    found = [(at, group, sums) for group, of_group in points.items() for at, sums in of_group.items()]
+    return sorted(found, key=lambda row: (row[0], -row[2].requests, str(row[1])))
+
+
+def _parts(span: Span, at_once: int) -> Iterator[Span]:
+    """``at_once`` buckets each, but for the last."""
+    starts = span.starts()
+    while part := list(islice(starts, at_once)):
+        yield Span(part[0], timeseries.following(part[-1], span.bucket), span.bucket)
+
+
+def _group(group_by: str, group: Any, keys: Mapping[uuid.UUID, str]) -> Sequence[str]:
+    if group_by == timeseries.NONE:
+        return ()
+    return (ids.public_id(ids.API_KEY, group), keys.get(group, "")) if group_by == "key" else (group,)
+
+
+def _cells(sums: Sums, *, by_status: bool) -> Iterator[object]:
+    yield from (sums.requests, sums.failed)
+    if by_status:
+        return
+    yield from (sums.prompt_tokens, sums.cached_tokens, sums.completion_tokens)
+    yield from (sums.prompt_tokens + sums.completion_tokens, money.text(sums.cost), settings.CURRENCY)
+    for digits in (sums.duration_digits, sums.first_token_digits):
+        quantiles = sums.quantiles(digits) or {}
+        yield from (quantiles.get(name, "") for name in PERCENTILES)
+
+
+def _line(cells: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerow([defused(cell) for cell in cells])
+    return text.getvalue()
