@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from accounts.throttles import LOGIN, throttled
+from accounts import views as account_views
 from helixflow import views
 from helixflow.site import overview, pages
 
@@ -19,11 +19,14 @@ urlpatterns = [
     path("robots.txt", pages.robots),
     path(".well-known/security.txt", pages.security),
     path("admin", RedirectView.as_view(url="/admin/")),
-    path("admin/login/", throttled(LOGIN)(admin.site.login)),
+    path("admin/login/", account_views.admin_log_in),
     # The admin's own page is not throttled and would leave API sessions alive.
     path("admin/password_change/", RedirectView.as_view(url="/dashboard/profile")),
     path("admin/", admin.site.urls),
     path("", include("accounts.urls")),
+    path("", include("accounts.two_factor_views")),
+    path("", include("accounts.security_views")),
+    path("", include("accounts.audit_views")),
     path("", include("accounts.api_key_views")),
     path("", include("accounts.organization_views")),
     path("", include("accounts.team_views")),
