@@ -222,14 +222,14 @@ def test_a_snippet_is_copied_in_the_language_that_shows(page: Page, context: Bro
 
 
 def test_the_language_is_chosen_once_for_all_snippets(page: Page, site: str) -> None:
-    page.goto(f"{site}/docs")
-    first = page.locator("#qs-chat")
+    page.goto(f"{site}/docs/chat")
+    first = page.locator("#chat-chat")
     first.get_by_role("tab", name="curl").focus()
     page.keyboard.press("ArrowLeft")
     expect(first.get_by_role("tab", name="Go")).to_be_focused()
     expect(page.locator("#docs-stream-go")).to_be_visible()
     expect(page.locator("#docs-stream-curl")).to_be_hidden()
-    page.goto(f"{site}/docs/api")
+    page.goto(f"{site}/docs/api/chat")
     expect(page.locator("#api-chat-go")).to_be_visible()
 
 
@@ -297,11 +297,11 @@ def test_a_menu_closes_on_escape_and_gives_the_focus_back(phone: BrowserContext,
 
 
 def test_the_contents_mark_the_section_being_read(page: Page, site: str) -> None:
-    page.goto(f"{site}/docs/api#chat")
+    page.goto(f"{site}/docs/chat#streaming")
     contents = page.locator("nav[data-contents]")
-    expect(contents.locator("[aria-current]")).to_have_text("Create a chat completion")
-    contents.get_by_role("link", name="Health").click()
-    expect(contents.locator("[aria-current]")).to_have_text("Health")
+    expect(contents.locator("[aria-current]")).to_have_text("Streaming")
+    contents.get_by_role("link", name="Texts and embeddings").click()
+    expect(contents.locator("[aria-current]")).to_have_text("Texts and embeddings")
 
 
 def test_a_field_with_an_error_says_so(page: Page, context: BrowserContext, site: str, user: User) -> None:
