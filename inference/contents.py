@@ -40,6 +40,8 @@ class Contents:
 
 def of(organization: Organization, request_id: uuid.UUID) -> Contents | None:
     """None: nothing is stored, or no longer to be seen. Raises crypto.Undecryptable."""
+    if organization.contents_days is None:
+        return None
     row = _visible(organization).filter(id=request_id).first()
     if row is None:
         return None
@@ -55,13 +57,19 @@ def of(organization: Organization, request_id: uuid.UUID) -> Contents | None:
     )
 
 
+def require(*, membership: Membership, request_id: str) -> QuerySet[StoredContents]:
+    """One request's, for those who may delete it. Raises NotFound, AuthorizationFailed."""
+    rows = _visible(membership.organization).filter(id=access.parse_id(ids.REQUEST, request_id))
+    if not rows.exists():
+        raise errors.NotFound("Nothing of this request is stored.")
+    access.require_manager(membership, of="its stored contents")
+    return rows
+
+
 @transaction.atomic
 def forget(*, membership: Membership, request_id: str) -> None:
-    """One request's, for good. Raises NotFound, AuthorizationFailed."""
-    access.require_manager(membership, of="its stored contents")
-    rows = _visible(membership.organization).filter(id=access.parse_id(ids.REQUEST, request_id))
-    if not rows.delete()[0]:
-        raise errors.NotFound("Nothing of this request is stored.")
+    """One request's, for good. As ``require``."""
+    require(membership=membership, request_id=request_id).delete()
     audit.record(
         "contents.deleted",
         user=membership.user,

@@ -74,7 +74,7 @@ def represent(record: UsageRecord, keys: Keys) -> dict[str, Any]:
     return {
         "id": record.public_id,
         "object": "request",
-        "completion_id": _completion_id(record),
+        "completion_id": completion_id(record),
         "started_at": clock.rfc3339(record.started_at),
         "api_key": name_key(record.api_key_id, keys.get(record.api_key_id)),
         "user_id": ids.public_id(ids.USER, record.user_id) if record.user_id else None,
@@ -99,7 +99,7 @@ def represent(record: UsageRecord, keys: Keys) -> dict[str, Any]:
     }
 
 
-def _completion_id(record: UsageRecord) -> str | None:
+def completion_id(record: UsageRecord) -> str | None:
     """That of its answer, which embeddings have none of."""
     prefix = {events.CHAT: ids.COMPLETION, "completions": ids.TEXT_COMPLETION}.get(record.operation)
     return ids.public_id(prefix, record.id) if record.units and prefix else None

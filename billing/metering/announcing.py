@@ -83,5 +83,9 @@ def _completion(record: UsageRecord) -> dict[str, Any]:
             "total_tokens": record.prompt_tokens + record.completion_tokens,
         }
     if record.has_failed:
-        data["error"] = {"code": record.error_code, "message": _MESSAGES.get(record.error_code, _UNKNOWN)}
+        data["error"] = {"code": record.error_code, "message": explain(record.error_code)}
     return data
+
+
+def explain(error_code: str) -> str:
+    return _MESSAGES.get(error_code, _UNKNOWN)

@@ -8,12 +8,21 @@ from typing import Final
 from django.db.models import QuerySet
 
 from billing import events, prices
-from billing.models import FAILED, Price, UsageRecord
+from billing.models import FAILED, Price, SubscriptionChange, UsageRecord
 from helixflow.lib import clock, errors, ids
+from webhooks.models import Event
 
 SUCCESS: Final = "success"
 FAILURE: Final = "failed"
 UNDER_WAY: Final = timedelta(minutes=15)  # longer than a request lasts and a meter needs
+# The meter makes events in the transaction that writes their record, which lasts half a minute at most.
+EVENTS_BEFORE: Final = timedelta(seconds=5)
+EVENTS_AFTER: Final = timedelta(seconds=35)
+MOST_EVENTS: Final = 5  # a request has one, or two after a reaper's guess
+
+
+class NotYet(errors.NotFound):
+    """So young that it may be there in a moment."""
 
 
 def search(
@@ -54,7 +63,7 @@ def get(organization_id: uuid.UUID, public_id: str) -> UsageRecord:
     if record is not None:
         return record
     if record_id >= ids.first_at(clock.now() - UNDER_WAY):
-        raise errors.NotFound("There is no request with this id yet: one appears about a second after it has ended.")
+        raise NotYet("There is no request with this id yet: one appears about a second after it has ended.")
     oldest = UsageRecord.objects.order_by("id").values_list("id", flat=True).first()
     if oldest is not None and record_id < oldest:
         raise errors.NotFound(
@@ -75,6 +84,26 @@ def tokens_of(record: UsageRecord) -> events.Tokens:
 def cost_by_class(record: UsageRecord, price: Price) -> dict[str, Decimal]:
     """Of the classes that occur; they sum to the record's cost exactly."""
     return prices.by_class(price, tokens_of(record))
+
+
+def terms_then(record: UsageRecord) -> SubscriptionChange | None:
+    """What its organization had agreed on when it began; None: nothing beside Starter."""
+    changes = SubscriptionChange.objects.filter(
+        organization_id=record.organization_id, created_at__lte=record.started_at
+    )
+    return changes.select_related("plan").order_by("-id").first()
+
+
+def events_of(record: UsageRecord) -> list[Event]:
+    """Those that told of it, with their deliveries and endpoints. Looked for about when it was recorded: no index
+    knows what is in an event."""
+    told = Event.objects.filter(
+        organization_id=record.organization_id,
+        id__gte=ids.first_at(record.recorded_at - EVENTS_BEFORE),
+        id__lt=ids.first_at(record.recorded_at + EVENTS_AFTER),
+        data__request_id=record.public_id,
+    )
+    return list(told.order_by("id").prefetch_related("deliveries__endpoint")[:MOST_EVENTS])
 
 
 def _parse(public_id: str) -> uuid.UUID:

@@ -97,7 +97,7 @@ class Contents:
         while self._waiting:
             batch = list(islice(self._waiting, BATCH))
             try:
-                await loop.run_in_executor(self._thread, write, batch)
+                await loop.run_in_executor(self._thread, _write_in_thread, batch)
             except (OperationalError, InterfaceError) as problem:
                 logger.warning("contents wait for PostgreSQL: %s", type(problem).__name__)
                 await asyncio.sleep(self._retry_s)
@@ -116,10 +116,14 @@ class Contents:
         self._full = True
 
 
-def write(batch: Sequence[Taken]) -> None:
-    """Off the event loop. A request that is there already stays as it is. Raises django.db.Error."""
-    sealed = {taken.id: _seal(taken) for taken in batch}
+def _write_in_thread(batch: Sequence[Taken]) -> None:
     close_old_connections()
+    write(batch)
+
+
+def write(batch: Sequence[Taken]) -> None:
+    """A request that is there already stays as it is. Raises django.db.Error."""
+    sealed = {taken.id: _seal(taken) for taken in batch}
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout TO '10s'")
