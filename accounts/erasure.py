@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from accounts import audit, generation
 from accounts.models import Export, Membership, Organization, Role, User
-from helixflow.lib import redis
+from helixflow.lib import ids, redis
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def erase_due(*, for_s: float = FOR_S) -> int:
 
 def erase_organization(organization_id: uuid.UUID, until: float) -> bool:
     """Whether it is gone; False if the time, on the monotonic clock, was over before: the next call goes on."""
+    public_id = ids.public_id(ids.ORGANIZATION, organization_id)
     for eraser in _erasers:
         while True:
             if time.monotonic() >= until:
@@ -74,7 +75,7 @@ def erase_organization(organization_id: uuid.UUID, until: float) -> bool:
         audit.purge(organization_id)
         organization.delete()
     _forget(organization_id)
-    logger.info("organization %s deleted", organization.public_id)
+    logger.info("organization %s deleted", public_id)
     return True
 
 
@@ -96,7 +97,7 @@ def _erase_user(user_id: uuid.UUID) -> bool:
     for membership in mine:
         generation.bump(membership.organization_id)
     user.delete()
-    logger.info("account %s deleted", user.public_id)
+    logger.info("account %s deleted", ids.public_id(ids.USER, user_id))
     return True
 
 

@@ -27,6 +27,7 @@ def _one_throttle_window(monkeypatch: pytest.MonkeyPatch) -> None:
 def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmailMessage]]:
     """The mails sent: tasks and what waits for a commit run at once."""
     monkeypatch.setattr("django.db.transaction.on_commit", lambda function, *_, **__: function())
+    app.loader.import_default_modules()  # tasks that are called by name
     app.conf.task_always_eager = True
     yield mail.outbox
     app.conf.task_always_eager = False
