@@ -68,7 +68,7 @@ def csv_rows(events: QuerySet[AuditEvent]) -> Iterator[tuple[Any, ...]]:
             event.action,
             event.summary,
             event.target,
-            "; ".join(changes),
+            changes,
             event.address or "",
             event.user_agent,
             event.public_id,
