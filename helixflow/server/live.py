@@ -30,7 +30,7 @@ from redis import RedisError
 from accounts import access
 from accounts.web_sessions import SessionStore
 from helixflow.lib import errors, live
-from helixflow.server.cycle import render
+from helixflow.server.websocket import refuse
 
 NUDGE: Final = '{"type":"usage"}'
 INTERVAL_S: Final = 0.5  # between two nudges to one socket
@@ -165,16 +165,6 @@ async def socket(scope: Any, receive: Any, send: Any) -> None:
 async def unknown(scope: Any, receive: Any, send: Any) -> None:
     """Every other address, those of ``/v1`` among them."""
     await refuse(errors.NotFound("There is no WebSocket at this address."), scope, send)
-
-
-async def refuse(error: errors.HelixError, scope: Any, send: Any) -> None:
-    """Instead of a WebSocket. Browsers see no more than that it failed."""
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": 1000})
-        return
-    headers, body = render(error)
-    await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
 
 
 async def _run(consumer: Updates, scope: Any, receive: Any, send: Any) -> None:

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Final
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
+from helixflow.lib import errors
+from helixflow.server.cycle import render
 from helixflow.server.protocol import Limits, reset
 
 logger = logging.getLogger(__name__)
@@ -65,3 +67,13 @@ class WebSocket(WebSocketsSansIOProtocol):
             self.cut()
             return "slow handshake"
         return None
+
+
+async def refuse(error: errors.HelixError, scope: Any, send: Any) -> None:
+    """Instead of a WebSocket. Browsers see no more than that it failed."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    headers, body = render(error)
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

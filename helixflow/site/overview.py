@@ -37,7 +37,7 @@ class Tile:
     change: str
     trend: str
     bad: bool  # that it goes up
-    spark: charts.Sparkline
+    spark: charts.Sparkline | None
 
 
 @require_safe
@@ -72,7 +72,8 @@ def _moving(organization: Organization, standing: reports.Standing) -> dict[str,
         "standing": standing,
         "activity": activity,
         "tiles": _tiles(activity),
-        "requests_chart": _requests_chart(activity) if any(hour.sums.requests for hour in activity.hours) else None,
+        "requests_chart": _requests_chart(activity) if activity.duration else None,
+        "latency_chart": _latency_chart(activity) if activity.duration else None,
         "duration": _percentiles(activity.duration),
         "first_token": _percentiles(activity.first_token),
         "recent": [(each, shown(each.record.cost), charts.milliseconds(each.record.duration_ms)) for each in recent],
@@ -92,7 +93,7 @@ def _tiles(activity: reports.Activity) -> list[Tile]:
         today, by_now, whole = (getattr(sums, name) for sums in (activity.today, activity.by_now, activity.yesterday))
         change, trend = _change(today, by_now)
         values = [getattr(hour.sums, name) for hour in activity.hours]
-        spark = charts.sparkline(values, title=f"{label} of the last {len(values)} hours")
+        spark = charts.sparkline(values, title=f"{label} of the last {len(values)} hours") if any(values) else None
         return Tile(label, shown(today), unit, shown(by_now), shown(whole), change, trend, bad, spark)
 
     return [
@@ -122,6 +123,19 @@ def _requests_chart(activity: reports.Activity) -> charts.Chart:
         charts.time_labels([hour.start for hour in activity.hours], "hour"),
         title="Requests by hour",
         height=150,
+    )
+
+
+def _latency_chart(activity: reports.Activity) -> charts.Chart:
+    return charts.lines(
+        [
+            charts.Series("p95", [hour.p95 for hour in activity.hours], 2),
+            charts.Series("p50", [hour.p50 for hour in activity.hours], 1),
+        ],
+        charts.time_labels([hour.start for hour in activity.hours], "hour"),
+        title="Latency by hour",
+        unit=charts.MILLISECONDS,
+        height=110,
     )
 
 

@@ -19,14 +19,14 @@ from tests.web import Web, environment_on, running_web
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def web(transactional_db):
+@pytest.fixture(scope="module")
+def web(django_db_setup):
     with running_web() as running:
         yield running
 
 
-@pytest.fixture
-def hurried(transactional_db):
+@pytest.fixture(scope="module")
+def hurried(django_db_setup):
     """The address of one that looks often who listens."""
     command = server_command("tests.helixflow.hurried_site:app")
     with started(command, environment_on(1, "http://127.0.0.1:1")) as served:
@@ -144,14 +144,14 @@ def test_a_user_has_so_many_sockets_and_no_more(web, owner, member, organization
         pytest.fail("its place was not free again")
 
 
-def test_open_sockets_hold_up_no_stop(web, owner, organization):
-    with opened(web.url, cookie_of(owner)) as mine:
+def test_open_sockets_hold_up_no_stop(owner, organization):
+    with running_web() as web, opened(web.url, cookie_of(owner)) as mine:
         web.process.terminate()
         with pytest.raises(ConnectionClosed) as ended:
             mine.recv(10)
         assert code_of(ended.value) == 1012
         assert web.process.wait(10) == 0
-    assert "Traceback" not in web.output()
+        assert "Traceback" not in web.output()
 
 
 def test_a_plain_request_to_the_address_is_404(client, owner, organization):
