@@ -4,6 +4,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from accounts import api_keys
@@ -13,6 +15,7 @@ from billing.metering import rollups
 from billing.models import UsageRecord
 from helixflow.lib import ids
 from helixflow.models import Incident
+from inference.models import Model
 from tests import factories
 from webhooks.models import DeliveryState
 
@@ -21,6 +24,8 @@ OF_NOBODY: Final = {
     "incident_id": "the status page is everybody's",
     "name": "models are offered by the catalogue, whose own tests say to whom",
     "month": "every organization has the same ones",
+    "handle": "a person's own session; of any other one is told that it is over already",
+    "slug": "the docs are everybody's",
     "token": "a secret that its owner holds: whoever has it may come in",
 }
 
@@ -39,7 +44,14 @@ def of(organization: Organization, owner: User) -> dict[str, str]:
         invited_by=owner,
         expires_at=timezone.now() + timedelta(days=7),
     )
-    export = Export.objects.create(organization=organization, requested_by=owner)
+    export = Export.objects.create(
+        organization=organization,
+        requested_by=owner,
+        state=Export.State.READY,
+        file=default_storage.save(f"exports/{organization.id.hex}.zip", ContentFile(b"PK")),
+        expires_at=timezone.now() + timedelta(days=7),
+    )
+    User.objects.filter(id=owner.id).update(email_verified_at=timezone.now())  # who isn't can't invite
     return {
         "key_id": key.public_id,
         "endpoint_id": endpoint.public_id,
@@ -54,7 +66,16 @@ def of(organization: Organization, owner: User) -> dict[str, str]:
 
 def shared() -> dict[str, str]:
     incident = Incident.objects.create(title="Slow answers")
-    return {"incident_id": incident.public_id, "name": "gpt-4", "month": f"{timezone.now():%Y-%m}", "token": "made-up"}
+    if not Model.objects.filter(name="gpt-4").exists():
+        factories.deploy("http://127.0.0.1:1", model="gpt-4", name="of-everybody")
+    return {
+        "handle": "made-up",
+        "incident_id": incident.public_id,
+        "month": f"{timezone.now():%Y-%m}",
+        "name": "gpt-4",
+        "slug": "chat",
+        "token": "made-up",
+    }
 
 
 def usage_record(organization: Organization, api_key_id: Any, **fields: Any) -> UsageRecord:
