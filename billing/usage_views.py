@@ -252,7 +252,7 @@ def _tiles(found: Breakdown, earlier: str) -> Iterator[Tile]:
         yield Tile(label, shown(amount), unit, _trend(amount, breakdown.amount(before, metric), earlier))
     rate, rate_before = (_rate(sums) for sums in (now, before))
     note = f"{rate_before:.2f}% in {earlier}" if before.requests else f"No requests in {earlier}"
-    yield Tile("Failed", f"{rate:.2f}%", f"{now.failed:,}", note)
+    yield Tile("Failed", charts.count(now.failed), f"{rate:.2f}%", note)
     for label, metric in (("Latency, p95", LATENCY), ("Time to first token, p95", FIRST_TOKEN)):
         quantiles = _quantiles(now, metric)
         value = charts.milliseconds(quantiles.get("p95"))
