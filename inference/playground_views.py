@@ -17,6 +17,7 @@ from billing.reports import receipts, standing
 from helixflow.lib import errors
 from inference import capabilities, catalogue
 
+LANGUAGES: Final = (("curl", "curl"), ("python", "Python"), ("javascript", "JavaScript"), ("go", "Go"))
 MOST_RECEIPTS: Final = 8
 MAX_MODELS: Final = 1_000  # in the picker
 
@@ -35,6 +36,7 @@ def playground(request: HttpRequest) -> HttpResponse:
         "makers": _by_maker(talking),
         "others": [model for model in models if model not in talking],
         "chosen": _chosen(request.GET.get("model", ""), talking),
+        "languages": LANGUAGES,
         "store": f"playground:{membership.organization.public_id}:{membership.user.public_id}",
     }
     return render(request, "inference/playground.html", context)
