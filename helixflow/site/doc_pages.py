@@ -4,7 +4,7 @@ What anybody reads takes no query but that of the plans; who is signed in is gre
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.db.models import F
@@ -17,8 +17,8 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from accounts import access
-from accounts.models import ApiKey, User
+from accounts import access, roles
+from accounts.models import ApiKey, Role, User
 from billing.models import Plan
 from helixflow.lib import errors
 from helixflow.site import doc_search, docs, error_guide
@@ -33,6 +33,27 @@ class Reader:
     key_prefix: str | None
 
 
+def _plans() -> dict[str, Any]:
+    return {"plans": Plan.objects.order_by(F("requests_per_month").asc(nulls_last=True))}
+
+
+def _errors() -> dict[str, Any]:
+    return {"errors": error_guide.ROWS}
+
+
+def _environment() -> dict[str, Any]:
+    return {"environment": docs.environment()}
+
+
+def _roles() -> dict[str, Any]:
+    order = (Role.MEMBER, Role.ADMIN, Role.OWNER)
+    return {"roles": [{"label": row.label, "may": [role in row.roles for role in order]} for row in roles.TABLE]}
+
+
+# What some pages show besides their words.
+OF_PAGE: Final = {"limits": _plans, "errors": _errors, "self-hosting": _environment, "accounts": _roles}
+
+
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
     return render(request, "site/docs/index.html", _common(request) | {"outline": docs.outline()})
@@ -44,12 +65,7 @@ def page(request: HttpRequest, slug: str) -> HttpResponse:
     if found is None:
         raise Http404
     known = _common(request)
-    if slug == "limits":
-        known["plans"] = Plan.objects.order_by(F("requests_per_month").asc(nulls_last=True))
-    if slug == "errors":
-        known["errors"] = error_guide.ROWS
-    if slug == "self-hosting":
-        known["environment"] = docs.environment()
+    known |= OF_PAGE.get(slug, dict)()
     body = render_to_string(docs.page_template(found), known, request)
     before, after = docs.around(found)
     known |= {"page": found, "body": mark_safe(body), "headings": docs.headings(body)}  # noqa: S308  # a template's
@@ -59,7 +75,7 @@ def page(request: HttpRequest, slug: str) -> HttpResponse:
 @require_safe
 def api(request: HttpRequest) -> HttpResponse:
     """The reference's front: what holds for every call, and all of them in a list."""
-    known = _common(request) | {"errors": error_guide.ROWS}
+    known = _common(request) | _errors()
     body = render_to_string("site/docs/api_common.html", known, request)
     known |= {"body": mark_safe(body), "headings": docs.headings(body)}  # noqa: S308  # a template's
     return render(request, "site/docs/api.html", known)

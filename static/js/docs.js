@@ -58,3 +58,10 @@ function bind(form) {
 }
 
 for (const form of document.querySelectorAll("form[data-docs-search]")) bind(form);
+
+// A long menu shows where one is.
+for (const menu of document.querySelectorAll(".guide__side")) {
+  const current = menu.querySelector("[aria-current]");
+  const below = current && current.getBoundingClientRect().bottom - menu.getBoundingClientRect().bottom;
+  if (below > -160) menu.scrollTop += below + 160;
+}

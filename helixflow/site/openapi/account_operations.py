@@ -1,8 +1,8 @@
-"""Logins, API keys and the organization."""
+"""Logins and API keys."""
 
 from typing import Any, Final
 
-from accounts.api import api_keys, auth, organization
+from accounts.api import api_keys, auth
 from billing.api import key_limits
 from helixflow.lib.serializers import StrictCharField, StrictSerializer
 from helixflow.site.openapi import answers
@@ -223,44 +223,8 @@ KEYS: Final = (
     ),
 )
 
-ORGANIZATION: Final = {
-    "id": "org-…",
-    "object": "organization",
-    "name": "Analytical Engines",
-    "role": "owner",
-    "cache_ttl_s": None,
-    "created_at": TIME,
-}
-
-ORGANIZATION_OPERATIONS: Final = (
-    Operation(
-        method="get",
-        path="/organization",
-        id="getOrganization",
-        tag="Organization",
-        summary="Get the organization",
-        text="The organization you act for, your role in it, and its settings.",
-        answer=answers.Organization,
-        anchors=("organization",),
-        example=envelope(ORGANIZATION),
-    ),
-    Operation(
-        method="patch",
-        path="/organization",
-        id="updateOrganization",
-        tag="Organization",
-        summary="Change its settings",
-        text="For owners and admins. Changes count from the next request on.",
-        body=organization.Settings,
-        answer=answers.Organization,
-        example_body={"cache_ttl_s": 3600},
-        example=envelope(ORGANIZATION | {"cache_ttl_s": 3600}),
-    ),
-)
-
 
 TAGS: Final = (
     Tag("Authentication", "authentication", "Accounts, and the tokens that manage them.", AUTH),
     Tag("API keys", "api-keys", "Keys, their rotation, and limits of their own.", KEYS),
-    Tag("Organization", "organization", "Its name and settings.", ORGANIZATION_OPERATIONS),
 )

@@ -15,7 +15,6 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time", "examples":
 Epoch = Annotated[int, Meta(description="Unix time, in seconds.")]
 Money = Annotated[str, Meta(description="An amount as decimal text.", examples=["1.25"])]
 Environment = Literal["development", "staging", "production"]
-Role = Literal["owner", "admin", "member"]
 
 
 # Every answer
@@ -120,7 +119,7 @@ class ApiKeyLimits(msgspec.Struct):
     currency: str
 
 
-# The organization and its plan
+# The plan
 
 
 class PlanChange(msgspec.Struct):
@@ -145,15 +144,6 @@ class Plan(msgspec.Struct):
     spent_this_month: Money
     subscribed_since: Time
     history: Annotated[list[PlanChange], Meta(description="The last changes, newest first.")]
-
-
-class Organization(msgspec.Struct):
-    id: str
-    object: Literal["organization"]
-    name: str
-    role: Annotated[Role, Meta(description="Yours.")]
-    cache_ttl_s: Annotated[int | None, Meta(description="How long answers are cached, in seconds; null for not.")]
-    created_at: Time
 
 
 # In OpenAI's shapes

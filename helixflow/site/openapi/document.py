@@ -19,6 +19,7 @@ from helixflow.site.openapi import (
     parts,
     rest,
     schemas,
+    team_operations,
     usage_operations,
     webhook_operations,
     words,
@@ -31,6 +32,7 @@ TAGS: Final[tuple[Tag, ...]] = (
     *inference_operations.TAGS,
     *account_operations.TAGS,
     *usage_operations.TAGS,
+    *team_operations.TAGS,
     *webhook_operations.TAGS,
     inference_operations.SERVICE,
 )

@@ -42,6 +42,10 @@ class Operation:
     optional_body: bool = False
 
     @property
+    def takes_openai(self) -> bool:
+        return self.body is not None and issubclass(self.body, msgspec.Struct)
+
+    @property
     def key(self) -> tuple[str, str]:
         return self.path, self.method
 

@@ -107,7 +107,7 @@ class _Drawing:
             auth=WORDS_OF_AUTH[operation.auth],
             parameters=tuple(self._parameter(each) for each in parameters if each["in"] != "header"),
             headers=tuple(self._parameter(each) for each in parameters if each["in"] == "header"),
-            body=self._body(told),
+            body=self._body(operation, told),
             answer=self._fields(answer, 1),
             answer_kind={"one": "in data", "page": "each entry of data", "plain": ""}[operation.shape],
             curl=curl(operation, self._base_url),
@@ -118,10 +118,13 @@ class _Drawing:
             errors=tuple(int(each) for each in told["responses"] if int(each) >= 400),
         )
 
-    def _body(self, told: dict[str, Any]) -> tuple[Field, ...]:
+    def _body(self, operation: Operation, told: dict[str, Any]) -> tuple[Field, ...]:
         content = told.get("requestBody", {}).get("content", {})
         schema = content.get("application/json", {}).get("schema", {})
-        return self._fields(self._resolved(schema), DEPTH - 1)
+        fields = self._fields(self._resolved(schema), DEPTH - 1)
+        if operation.takes_openai:  # there null is nothing but an absent field
+            fields = tuple(each._replace(type=each.type.replace(" or null", "")) for each in fields)
+        return fields
 
     def _of_components(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._described["components"]["schemas"][name]
@@ -248,7 +251,7 @@ def _plural(kind: str) -> str:
 def _range(schema: dict[str, Any]) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None and high < 2**31 - 1:
-        return f" {low}–{high}".replace("-", "−")  # a minus
+        return f" {low}–{high}" if low >= 0 else f" {low} to {high}".replace("-", "−")
     if low is not None and low > -(2**31):
         return f", at least {low}"
     longest = schema.get("maxLength")

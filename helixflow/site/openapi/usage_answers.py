@@ -93,8 +93,8 @@ class Quantiles(msgspec.Struct):
 class Sums(msgspec.Struct):
     requests: int
     failures: Failures
-    tokens: Tokens
-    cost: Money
+    tokens: Annotated[Tokens | None, Meta(description="null by status, as are cost and times.")]
+    cost: Money | None
     duration_ms: Quantiles | None
     first_token_ms: Quantiles | None
 
@@ -115,6 +115,8 @@ class Series(msgspec.Struct):
     key: KeyName | UnsetType = UNSET
     model: str | UnsetType = UNSET
     deployment: str | UnsetType = UNSET
+    environment: str | UnsetType = UNSET
+    status: Annotated[str, Meta(description="ok, or an error's code.")] | UnsetType = UNSET
 
 
 class TimeSeries(msgspec.Struct):

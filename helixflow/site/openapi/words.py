@@ -110,6 +110,12 @@ FIELDS: Final[Words] = {
         "cache_ttl_s": "For how many seconds, up to a day, answers are cached, encrypted. null, the default, for none.",
         "contents_days": "For how many days prompts and answers are kept. null, the default, keeps none.",
     },
+    "Transfer": {"user_id": "Who is to be the owner."},
+    "Deletion": {"name": "The organization's.", "password": "Yours."},
+    "NewOrganization": {"name": "1 to 100 characters."},
+    "Role": {"role": "The new one."},
+    "Removal": {"revoke_keys": "Whether the keys that they made end with them."},
+    "InvitationFields": {"email": "Where the invitation is sent.", "role": "What they will be."},
     "EndpointFields": {
         "url": "An https address on port 443, 80, 8080 or 8443 that everybody on the internet can reach. Redirects "
         "are not followed.",
@@ -124,6 +130,7 @@ FIELDS: Final[Words] = {
 }
 
 _EVENT: Final = {"enum": ["completion.created", "completion.failed", "rate_limit.exceeded", "quota.low"]}
+_ROLE: Final = {"enum": ["owner", "admin", "member"]}
 _AMOUNT: Final = {"type": ["string", "null"], "pattern": r"^[0-9]{1,10}(\.[0-9]{1,2})?$", "examples": ["25.00"]}
 
 TYPES: Final[dict[str, dict[str, dict[str, Any]]]] = {
@@ -148,13 +155,15 @@ TYPES: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "ApiKeyFields": {"environment": {"enum": ["development", "staging", "production"], "default": "development"}},
     "LimitFields": {"monthly_budget": _AMOUNT},
     "CapFields": {"monthly_budget": _AMOUNT},
-    "Settings": {"cache_ttl_s": {"minimum": 1, "maximum": 86400}},
+    "Settings": {"cache_ttl_s": {"minimum": 1, "maximum": 86400}, "contents_days": {"minimum": 1}},
     "EndpointFields": {
         "url": {"format": "uri"},
         "events": {"items": {"type": "string"} | _EVENT},
         "enabled": {"default": True},
     },
     "TestFields": {"event": _EVENT},
+    "Role": {"role": _ROLE},
+    "InvitationFields": {"role": _ROLE},
 }
 
 # Of the query and of the path, whatever the operation.
@@ -174,9 +183,13 @@ PARAMETERS: Final[dict[str, str]] = {
     "group_by": "One series for each.",
     "event": "Only of this type.",
     "state": "Only in this state.",
-    "key_id": "The key's id, key_….",
-    "endpoint_id": "The endpoint's id, whe_….",
-    "delivery_id": "The delivery's id, whd_….",
+    "key_id": "The key's id: key_…",
+    "endpoint_id": "The endpoint's id: whe_…",
+    "delivery_id": "The delivery's id: whd_…",
+    "actor": "Only what somebody with this e-mail address did.",
+    "group": "Only changes of this kind.",
+    "user_id": "The user's id: user-…",
+    "invitation_id": "The invitation's id: inv_…",
     "request_id": "The request's id, req_…, or that of its completion.",
     "name": "The model's name.",
 }
@@ -205,5 +218,7 @@ VARIABLES: Final = {
     "endpoint_id": "$WEBHOOK_ID",
     "delivery_id": "$DELIVERY_ID",
     "request_id": "$REQUEST_ID",
+    "user_id": "$USER_ID",
+    "invitation_id": "$INVITATION_ID",
     "name": "gpt-3.5-turbo",
 }
