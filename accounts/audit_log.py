@@ -12,11 +12,11 @@ from helixflow.lib import clock, ids
 # What people filter by, and the nouns that the actions of each begin with. A new noun belongs into one of them.
 GROUPS: Final = {
     "keys": ("API keys", ("api_key",)),
-    "plan": ("Plan, limits and billing", ("plan", "upgrade", "quota", "grant", "budget", "alert", "alerts")),
-    "team": ("Team", ("member", "invitation", "ownership")),
+    "plan": ("Plan, limits and billing", ("plan", "quota")),
+    "team": ("Team", ("member", "invitation")),
     "webhooks": ("Webhooks", ("webhook",)),
-    "organization": ("Organization and data", ("organization", "export", "contents", "deletion")),
-    "support": ("Support", ("support", "impersonation", "view")),
+    "organization": ("Organization and data", ("organization", "export", "contents")),
+    "support": ("Support", ("support",)),
 }
 CSV_COLUMNS: Final = ("time", "who", "as support", "action", "what", "target", "changes", "address", "user agent", "id")
 
