@@ -13,9 +13,11 @@ from accounts.models import Export, Invitation, Organization, Role, User
 from billing import months
 from billing.metering import rollups
 from billing.models import UsageRecord
-from helixflow.lib import ids
+from helixflow.lib import crypto, ids
 from helixflow.models import Incident
-from inference.models import Model
+from inference import schemas
+from inference.keeping import transcript
+from inference.models import Model, StoredContents
 from tests import factories
 from webhooks.models import DeliveryState
 
@@ -36,6 +38,7 @@ def of(organization: Organization, owner: User) -> dict[str, str]:
     endpoint = factories.endpoint(organization, created_by=owner)
     failed = factories.delivery(endpoint, state=DeliveryState.FAILED, next_attempt_at=None)
     record = usage_record(organization, key.id, user_id=owner.id)
+    _store_contents(organization, record)
     member = factories.user(f"member-of-{organization.public_id[-6:]}", organization=organization, role=Role.MEMBER)
     invitation = Invitation.objects.create(
         organization=organization,
@@ -62,6 +65,21 @@ def of(organization: Organization, owner: User) -> dict[str, str]:
         "export_id": export.public_id,
         "organization_id": organization.public_id,
     }
+
+
+def _store_contents(organization: Organization, record: UsageRecord) -> None:
+    since = timezone.now() - timedelta(days=1)
+    Organization.objects.filter(id=organization.id).update(contents_days=7, contents_since=since)
+    asked = schemas.parse_chat_request(b'{"model": "gpt-4", "messages": [{"role": "user", "content": "Hello"}]}')
+    stored = transcript.take(
+        asked, b'{"choices": [{"message": {"role": "assistant", "content": "Hi"}}]}', answer_cut=False
+    )
+    StoredContents.objects.create(
+        id=record.id,
+        organization=organization,
+        sealed_contents=crypto.encrypt_bytes(transcript.pack(stored)),
+        expires_at=timezone.now() + timedelta(days=7),
+    )
 
 
 def shared() -> dict[str, str]:

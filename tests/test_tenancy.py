@@ -7,6 +7,7 @@ there what it names.
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 
 from accounts import api_keys, jwt, sessions
@@ -19,10 +20,6 @@ NAMING = [route for route in sitemap.routes() if route.parameters]
 OWNED = [
     route for route in NAMING if route.parameters - belongings.OF_NOBODY.keys() and "token" not in route.parameters
 ]
-
-
-def by_template(route: Route) -> str:
-    return route.template
 
 
 @pytest.fixture
@@ -39,16 +36,29 @@ def _content_type(url: str) -> str:
     return "application/json" if url.startswith("/v1/") else "application/x-www-form-urlencoded"
 
 
-def callers_of(route: Route, user: User) -> dict[str, Client]:
-    """As the address lets people in: a browser's session, or a login's token and an API key."""
-    if not route.is_api:
-        browser = Client()
-        browser.force_login(user)
-        return {"session": browser}
+def callers(user: User) -> dict[str, Client]:
+    """A browser's session; and a login's token and an API key."""
+    browser = Client()
+    browser.force_login(user)
     token = jwt.access_token(sessions.start(user=user, address="127.0.0.1", user_agent="tests"))
     _, key = api_keys.create(organization=user.memberships.get().organization, user=user, name="theirs")
     bearers = {"login": token, "API key": key}
-    return {name: Client(headers={"Authorization": f"Bearer {bearer}"}) for name, bearer in bearers.items()}
+    return {"session": browser} | {
+        name: Client(headers={"Authorization": f"Bearer {bearer}"}) for name, bearer in bearers.items()
+    }
+
+
+def told(
+    route: Route, theirs: dict[str, str], clients: dict[str, Client], methods: tuple[str, ...] = METHODS
+) -> dict[tuple[str, str], int]:
+    """Status by caller and method: pages are for sessions, the API for the others."""
+    url = route.template.format(**belongings.shared() | theirs)
+    return {
+        (who, method): send(client, method, url).status_code
+        for who, client in clients.items()
+        if (who == "session") is not route.is_api
+        for method in methods
+    }
 
 
 def test_every_parameter_is_known(theirs: dict[str, str]) -> None:
@@ -57,39 +67,37 @@ def test_every_parameter_is_known(theirs: dict[str, str]) -> None:
     } - theirs.keys() - belongings.OF_NOBODY.keys() == set()
 
 
-@pytest.mark.parametrize("route", OWNED, ids=by_template)
-def test_what_another_organization_has_is_not_found(route: Route, theirs: dict[str, str], outsider: User) -> None:
-    url = route.template.format(**belongings.shared() | theirs)
-    told = {
-        (who, method): send(client, method, url).status_code
-        for who, client in callers_of(route, outsider).items()
-        for method in METHODS
-    }
+def test_what_another_organization_has_is_not_found(theirs: dict[str, str], outsider: User) -> None:
+    found = {route.template: told(route, theirs, callers(outsider)) for route in OWNED}
     # 405: nobody may do that here. 401: this kind of credential opens nothing here, whoever's it is.
-    assert {each: status for each, status in told.items() if status not in {401, 404, 405}} == {}
-    assert 404 in told.values()
+    wrong = {path: answers for path, answers in found.items() if set(answers.values()) - {401, 404, 405}}
+    assert wrong == {}
+    assert [path for path, answers in found.items() if 404 not in answers.values()] == []
 
 
-@pytest.mark.parametrize("route", OWNED, ids=by_template)
-def test_its_owner_finds_it(route: Route, theirs: dict[str, str], owner: User) -> None:
-    """Else the test above says nothing."""
-    url = route.template.format(**belongings.shared() | theirs)
-    told = [
-        send(client, method, url).status_code
-        for client in callers_of(route, owner).values()
-        for method in METHODS[:-1]  # the last would take away what is looked for
-    ]
-    assert 404 not in told
-    assert set(told) - {401, 403, 405}
+def test_its_owner_finds_it(theirs: dict[str, str], owner: User) -> None:
+    """Else the test above says nothing. What is done to a thing is undone before the next address is tried."""
+    clients = callers(owner)
+    found = {}
+    for route in OWNED:
+        with transaction.atomic():
+            found[route.template] = told(route, theirs, clients, METHODS[:-1])  # the last would take it away
+            transaction.set_rollback(True)
+    assert {path: answers for path, answers in found.items() if 404 in answers.values()} == {}
+    assert [path for path, answers in found.items() if set(answers.values()) <= {401, 403, 405}] == []
 
 
-@pytest.mark.parametrize("route", [route for route in sitemap.routes() if route.is_dashboard], ids=by_template)
-def test_the_dashboard_is_for_those_who_are_logged_in(route: Route, client: Client, theirs: dict[str, str]) -> None:
-    url = route.template.format(**belongings.shared() | theirs)
-    for method in ("GET", "POST"):
-        answer = client.generic(method, url)
-        assert answer.status_code in {302, 405}
-        assert answer.status_code == 405 or answer["Location"].startswith("/login?next=")
+def test_the_dashboard_is_for_those_who_are_logged_in(client: Client, theirs: dict[str, str]) -> None:
+    named = belongings.shared() | theirs
+    open_to_all = []
+    for route in sitemap.routes():
+        for method in ("GET", "POST"):
+            answer = client.generic(method, route.template.format(**named)) if route.is_dashboard else None
+            if answer is None or answer.status_code == 405:
+                continue
+            if answer.status_code != 302 or not answer["Location"].startswith("/login?next="):
+                open_to_all.append((route.template, method, answer.status_code))
+    assert open_to_all == []
 
 
 def test_the_list_of_addresses_is_read(client: Client) -> None:
