@@ -9,7 +9,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import roles
+from accounts import impersonation, roles
 from accounts.models import ApiKey, Export, Invitation, Membership, Organization, User
 from helixflow.lib import errors, ids
 
@@ -37,7 +37,8 @@ def page_memberships(request: HttpRequest) -> list[Membership]:
     """All of the user's, read once a request: the switcher shows them on every page."""
     found: list[Membership] | None = getattr(request, "memberships", None)
     if found is None:
-        found = list(memberships(page_user(request)))
+        viewed = impersonation.membership(request)
+        found = [viewed] if viewed else list(memberships(page_user(request)))
         request.memberships = found  # type: ignore[attr-defined]  # kept for the rest of this request
     return found
 
@@ -49,6 +50,7 @@ def page_user(request: HttpRequest) -> User:
 
 
 def session_membership(user: User, session: SessionBase) -> Membership:
+    impersonation.require_nobody(session)
     mine = list(memberships(user))
     if not mine:
         raise errors.AuthorizationFailed(IN_NONE)

@@ -8,9 +8,9 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, HttpResponseNotAllowed
 from redis import RedisError
 
-from accounts import audit
+from accounts import audit, impersonation
 from helixflow.lib import ids, log
-from helixflow.lib.errors import HelixError, MethodNotAllowed, ServiceUnavailable
+from helixflow.lib.errors import AuthorizationFailed, HelixError, MethodNotAllowed, ServiceUnavailable
 from helixflow.views import error_response
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -69,6 +69,38 @@ class PrivatePagesMiddleware:
         if session is not None and session.accessed and "Cache-Control" not in response:
             response["Cache-Control"] = "private, no-store" if "_auth_user_id" in session else "private, no-cache"
         return response
+
+
+class SupportViewMiddleware:
+    """While an operator looks at an organization as support, only what is looked at comes through: no change, no file.
+
+    ``request.viewing`` is what they look at, else None. Inside of AuthenticationMiddleware.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not self._concerns(request) or impersonation.KEY not in request.session:
+            return self.get_response(request)
+        viewing = impersonation.current(request)
+        request.viewing = viewing  # type: ignore[attr-defined]  # read by accounts.access and the banner
+        if viewing is None:
+            return self.get_response(request)
+        if why := impersonation.refusal(request):
+            return error_response(request, AuthorizationFailed(why))
+        response = self.get_response(request)
+        if "attachment" in response.get("Content-Disposition", ""):
+            response.close()
+            return error_response(request, AuthorizationFailed(impersonation.NOT_SHOWN))
+        return response
+
+    @staticmethod
+    def _concerns(request: HttpRequest) -> bool:
+        """Public pages have nothing of an organization, and the API has no sessions: neither is asked for one."""
+        if request.path.startswith(("/v1/", "/admin/")):
+            return False
+        return request.path.startswith("/dashboard") or request.method not in {"GET", "HEAD", "OPTIONS"}
 
 
 class ErrorMiddleware:

@@ -29,6 +29,7 @@ urlpatterns = [
     path("", include("accounts.audit_views")),
     path("", include("accounts.api_key_views")),
     path("", include("accounts.organization_views")),
+    path("", include("accounts.impersonation_views")),
     path("", include("accounts.team_views")),
     path("", include("accounts.invitation_views")),
     path("", include("accounts.export_views")),
