@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from django.db.models import CharField, F, Subquery, Sum, Value
+from django.contrib.postgres.aggregates import JSONBAgg
+from django.db.models import CharField, F, JSONField, Q, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 
 from accounts.models import ApiKey, Organization
 from billing import months, plans
 from billing.admission import limits
-from billing.models import STARTER, Plan, UsageMonth, UsageRecord
+from billing.models import STARTER, Plan, UsageHour, UsageMonth, UsageRecord
 from billing.reports import live, receipts, timeseries
 from helixflow.lib import clock, redis
 
@@ -122,9 +123,9 @@ def activity(organization_id: uuid.UUID) -> Activity:
     now = clock.now()
     today = timeseries.floor(now, timeseries.DAY)
     yesterday = today - timedelta(days=1)
-    span = timeseries.Span.around(yesterday, now, timeseries.HOUR)
-    hours = timeseries.read(organization_id, span)[0].points
-    running = timeseries.floor(now, timeseries.HOUR) - timedelta(days=1)
+    shown = [timeseries.floor(now, timeseries.HOUR) - timedelta(hours=back) for back in reversed(range(HOURS))]
+    hours = _hours(organization_id, yesterday, timed_from=shown[0])
+    running = shown[-1] - timedelta(days=1)
     so_far = (now - timedelta(days=1) - running) / timedelta(hours=1)
     days = {today: Sums(), yesterday: Sums()}
     by_now = Sums()
@@ -135,7 +136,6 @@ def activity(organization_id: uuid.UUID) -> Activity:
             by_now = by_now.plus(hour)
         elif start == running:
             by_now = by_now.plus(hour, so_far)
-    shown = [timeseries.floor(now, timeseries.HOUR) - timedelta(hours=back) for back in reversed(range(HOURS))]
     total = timeseries.Sums()
     for start in shown:
         total.add(hours.get(start, timeseries.Sums()))
@@ -155,6 +155,37 @@ def recent(organization_id: uuid.UUID) -> list[Recent]:
     wanted = {record.api_key_id for record in records}
     keys = {key.id: key for key in ApiKey.objects.filter(organization_id=organization_id, id__in=wanted)}
     return [Recent(record, keys.get(record.api_key_id)) for record in records]
+
+
+def _hours(organization_id: uuid.UUID, since: datetime, *, timed_from: datetime) -> dict[datetime, timeseries.Sums]:
+    """All keys and models together. Times are added up only where they are shown: they are most of the work."""
+    timed = Q(hour__gte=timed_from)
+    rows = (
+        UsageHour.objects.filter(organization_id=organization_id, hour__gte=since)
+        .values("hour")
+        .order_by()
+        .annotate(
+            total_requests=Sum("requests"),
+            total_prompt=Sum("prompt_tokens"),
+            total_completion=Sum("completion_tokens"),
+            total_cost=Sum("cost"),
+            total_duration=Sum("duration_digits", filter=timed, default=Decimal(0)),
+            total_first_token=Sum("first_token_digits", filter=timed, default=Decimal(0)),
+            all_failures=JSONBAgg("failures", filter=~Q(failures={}), default=Value([], JSONField())),
+        )
+    )
+    return {
+        row["hour"]: timeseries.Sums(
+            requests=int(row["total_requests"]),
+            prompt_tokens=int(row["total_prompt"]),
+            completion_tokens=int(row["total_completion"]),
+            cost=row["total_cost"],
+            duration_digits=row["total_duration"],
+            first_token_digits=row["total_first_token"],
+            failures={"": sum(times for each in row["all_failures"] for times in each.values())},
+        )
+        for row in rows
+    }
 
 
 def _hour(start: datetime, hour: timeseries.Sums) -> Hour:
