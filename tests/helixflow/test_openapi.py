@@ -9,12 +9,12 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
-from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 from pytest_django import DjangoAssertNumQueries
 
 from helixflow import asgi
 from helixflow.site.openapi import document, reference, words
+from tests.described import problems
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -102,21 +102,6 @@ def test_nothing_is_explained_that_is_not_there(described: dict[str, Any]) -> No
         if field not in schemas.get(name, schemas.get(f"Patched{name}", {})).get("properties", {})
     ]
     assert gone == []
-
-
-def strict(schema: Any) -> Any:
-    """Refuses what is not described, as clients are not told to."""
-    if isinstance(schema, dict):
-        found = {name: strict(value) for name, value in schema.items()}
-        if "properties" in found and found.get("type") == "object":
-            found.setdefault("additionalProperties", False)
-        return found
-    return [strict(each) for each in schema] if isinstance(schema, list) else schema
-
-
-def problems(described: dict[str, Any], schema: dict[str, Any], value: Any) -> list[str]:
-    whole = strict(schema) | {"components": strict({"schemas": described["components"]["schemas"]})}
-    return [f"{each.json_path}: {each.message}" for each in OAS31Validator(whole).iter_errors(value)]
 
 
 def test_examples_fit_their_schemas(described: dict[str, Any]) -> None:
