@@ -48,7 +48,9 @@ class LogForm(RangeForm):
         required=False, error_messages={"invalid_choice": "There is no API key with this id in your organization."}
     )
     model = forms.CharField(
-        required=False, max_length=200, widget=forms.TextInput(attrs={"list": "models", "autocomplete": "off"})
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"list": "models", "placeholder": "Any", "autocomplete": "off"}),
     )
     status = forms.ChoiceField(
         required=False,
@@ -71,7 +73,7 @@ class LogForm(RangeForm):
         label="End user",
         max_length=512,
         strip=False,
-        widget=forms.TextInput(attrs={"placeholder": "as in `user`", "autocomplete": "off"}),
+        widget=forms.TextInput(attrs={"placeholder": "As sent in “user”", "autocomplete": "off"}),
     )
     period = forms.ChoiceField(
         required=False,
