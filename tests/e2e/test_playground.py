@@ -163,7 +163,7 @@ def test_the_code_it_shows_runs_as_printed(playground: Page, stack: Stack, conte
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("data: [DONE]")
     programs = {
-        name: block.locator(f'[data-program="{name}"]').text_content() for name in ("python", "javascript", "go")
+        name: str(block.locator(f'[data-program="{name}"]').text_content()) for name in ("python", "javascript", "go")
     }
     compile(programs["python"], "shown.py", "exec")
     assert "You're `terse`" in programs["javascript"]
