@@ -316,6 +316,7 @@ CELERY_BEAT_SCHEDULE = {
     "drop-old-status": {"task": "helixflow.tasks.drop_old_status", "schedule": 86_400.0},
     "drop-old-events": {"task": "webhooks.tasks.drop_old", "schedule": 3600.0},
     "watch-alerts": {"task": "billing.tasks.watch_alerts", "schedule": 60.0, "options": {"expires": 60.0}},
+    "measure-models": {"task": "inference.tasks.measure_models", "schedule": 60.0, "options": {"expires": 55.0}},
     "drop-contents": {"task": "inference.tasks.drop_contents", "schedule": 600.0, "options": {"expires": 600.0}},
 }
 

@@ -18,7 +18,7 @@ from django.db import close_old_connections, connection
 from django.http import HttpRequest, HttpResponse
 from rest_framework.authentication import CSRFCheck
 
-from accounts import access, playground
+from accounts import access, playground, roles
 from accounts.models import Membership, User
 from helixflow.lib import errors, log
 from inference import gateway
@@ -71,7 +71,9 @@ def membership_of(scope: Scope) -> Membership:
         raise errors.AuthenticationFailed("Your session is over. Log in again.")
     _check_csrf(request)
     named = request.headers.get(ORGANIZATION)
-    return access.session_membership(user, request.session) if named is None else access.api_membership(user, named)
+    membership = access.api_membership(user, named) if named else access.session_membership(user, request.session)
+    access.require(membership, roles.PLAYGROUND)
+    return membership
 
 
 def _request(scope: Scope) -> ASGIRequest:

@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from inference import contents
+from inference import contents, model_uptime
 
 logger = logging.getLogger(__name__)
 
@@ -15,3 +15,9 @@ def drop_contents() -> None:
     dropped = contents.drop()
     if dropped:
         logger.info("dropped the stored contents of %d requests", dropped)
+
+
+@shared_task
+def measure_models() -> None:
+    """Every minute, so that no page has to add up how models have been doing."""
+    model_uptime.measure()

@@ -337,7 +337,11 @@ document.addEventListener("keydown", (event) => {
 
 addEventListener("pagehide", () => store.save());
 
-if (new URLSearchParams(location.search).has("model")) state.models.a = root.dataset.chosen;
+// A link that names a model counts once: what is picked afterwards survives a reload.
+if (new URLSearchParams(location.search).has("model")) {
+  state.models.a = root.dataset.chosen;
+  history.replaceState(null, "", location.pathname);
+}
 if (matchMedia("(width < 1100px)").matches) find("settings").open = false;
 showSettings();
 show();

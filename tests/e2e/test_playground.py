@@ -28,8 +28,8 @@ def playground(page: Page, stack: Stack) -> Page:
 
 
 def say(page: Page, text: str) -> None:
-    page.get_by_label("Your message").fill(text)
-    page.get_by_label("Your message").press("Control+Enter")
+    page.get_by_role("textbox", name="Your message").fill(text)
+    page.get_by_role("textbox", name="Your message").press("Control+Enter")
 
 
 def answers(page: Page):
@@ -52,10 +52,10 @@ def test_it_streams_says_what_that_took_and_is_still_there_after_a_reload(playgr
     text = answers(playground).locator(".said__body").inner_text()
     assert text
     expect(playground.locator("[data-spoken]")).to_contain_text("has answered")
-    playground.get_by_label("Your message").fill("A draft")
+    playground.get_by_role("textbox", name="Your message").fill("A draft")
     playground.reload()
     assert answers(playground).locator(".said__body").inner_text() == text
-    expect(playground.get_by_label("Your message")).to_have_value("A draft")
+    expect(playground.get_by_role("textbox", name="Your message")).to_have_value("A draft")
     expect(playground.get_by_label("Max. tokens")).to_have_value("12")
 
 

@@ -127,10 +127,12 @@ def test_a_member_who_was_removed_is_refused_at_once(ask, member, organization):
     assert refusal(ask()) == (403, "authorization_failed")
 
 
-def test_a_disabled_organization_is_refused(ask, organization):
-    organization.disabled_at = organization.created_at
+@pytest.mark.parametrize("field", ["disabled_at", "deletion_due_at"])
+def test_an_organization_that_is_disabled_or_about_to_be_deleted_is_refused(ask, organization, upstream, field):
+    setattr(organization, field, organization.created_at)
     organization.save()
     assert refusal(ask()) == (403, "authorization_failed")
+    assert upstream.requests == []
 
 
 def test_a_spent_budget_is_refused_as_everywhere(ask, organization, owner, upstream):
