@@ -36,6 +36,13 @@ def deletion_banner(context: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@register.simple_tag(takes_context=True)
+def organization_role(context: dict[str, Any]) -> str:
+    """Of the one who looks, in the organization shown; empty for those who are in none."""
+    current = _current(context)
+    return current.role if current else ""
+
+
 def _current(context: dict[str, Any]) -> Membership | None:
     """None for those who are in no organization."""
     try:

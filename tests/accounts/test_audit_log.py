@@ -58,6 +58,12 @@ def test_pages_are_the_owners_alone(client: Client, owner, organization, member,
     assert signed_in(owner).post(url).status_code == 405
 
 
+@pytest.mark.parametrize("page", ["/dashboard/profile", "/dashboard/webhooks"])
+def test_only_owners_are_led_to_it(owner, organization, member, page: str) -> None:
+    assert f'href="{URL}"' in signed_in(owner).get(page).content.decode()
+    assert f'href="{URL}"' not in signed_in(member).get(page).content.decode()
+
+
 def test_the_api_is_the_owners_alone(client: Client, owner, organization, member, admin, outsider) -> None:
     record(organization, owner)
     [event] = get(owner).json()["data"]
