@@ -50,8 +50,10 @@ def request(*, by: Membership) -> Export:
 
 
 def open_file(*, by: Membership, export: Export) -> IO[bytes]:
-    """For the download. Raises AuthorizationFailed, NotFound (not ready, expired)."""
+    """For the download. Raises AuthorizationFailed, InvalidRequest (not ready), NotFound (expired)."""
     access.require(by, roles.EXPORT)
+    if export.state != Export.State.READY:
+        raise errors.InvalidRequest("This export isn't ready. Its page says how far it is.")
     if not is_ready(export):
         raise errors.NotFound(GONE)
     try:

@@ -68,7 +68,15 @@ def test_it_holds_what_every_app_keeps_and_no_secret(owner, organization, inbox)
     archive = archive_of(client.get(f"{URL}/{made(organization).public_id}"))
     assert {name.removesuffix(".jsonl") for name in archive.namelist()} >= {
         *("organization", "members", "invitations", "api_keys", "audit_log", "usage_records", "usage_months"),
-        *("plan_history", "webhook_endpoints", "events", "webhook_deliveries", "stored_contents"),
+        *(
+            "plan_history",
+            "quota_grants",
+            "upgrade_requests",
+            "webhook_endpoints",
+            "events",
+            "webhook_deliveries",
+            "stored_contents",
+        ),
     }
     assert [row["name"] for row in rows_in(archive, "api_keys")] == ["CI"]
     assert [row["id"] for row in rows_in(archive, "webhook_deliveries")] == [delivery.public_id]
@@ -102,7 +110,7 @@ def test_one_at_a_time_and_the_page_watches_it(owner, organization):
     assert f'hx-get="{URL}/rows"' in page
     assert "Export all data" not in page
     assert "Waiting" in text_of(client.get(f"{URL}/rows"))
-    assert client.get(f"{URL}/{first.public_id}").status_code == 404
+    assert client.get(f"{URL}/{first.public_id}").status_code == 400
 
 
 def test_the_oldest_make_room(owner, organization, inbox):

@@ -1,6 +1,7 @@
 """Changing roles, removing, leaving, transferring: the rules, whatever the door."""
 
 import pytest
+from django.conf import settings
 
 from accounts import access, api_keys, audit_log, members, playground, roles
 from accounts.models import ApiKey, AuditEvent, Membership, Role
@@ -37,6 +38,13 @@ def test_the_table_gives_each_role_all_that_a_lesser_one_has():
         assert Role.MEMBER not in capability.roles or Role.ADMIN in capability.roles
     assert roles.only(roles.MANAGERS) == "Only owners and admins"
     assert roles.only(roles.OWNERS) == "Only owners"
+
+
+def test_the_docs_hold_the_same_table():
+    docs = (settings.BASE_DIR / "docs" / "accounts.md").read_text()
+    for capability in roles.TABLE:
+        marks = " | ".join("yes" if role in capability.roles else "no" for role in Role)
+        assert f"| {capability.label} | {marks} |\n" in docs
 
 
 def test_an_owner_makes_an_admin_and_everybody_knows_at_once(by, them, organization):
