@@ -108,7 +108,7 @@ def test_a_planted_session_does_not_get_the_second_step(client: Client, secret: 
     session = client.session
     session["planted"] = True
     session.save()
-    client.cookies["helixflow_session"] = planted = session.session_key
+    client.cookies["helixflow_session"] = planted = str(session.session_key)
     client.post("/login", FORM)
     assert client.cookies["helixflow_session"].value != planted
     thief = Client()

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from accounts.models import TwoFactor, User
+from accounts.models import User
+from accounts.two_factor_models import TwoFactor
 from tests import factories
 from tests.accounts.codes import code_of
 from tests.factories import PASSWORD
