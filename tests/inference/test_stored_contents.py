@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from cryptography.fernet import Fernet
+from django.core.management import call_command
 from django.db import OperationalError
 from django.utils import timezone
 
@@ -238,3 +240,14 @@ def test_owners_forget_a_single_one(plane, token, storing, owner, member, outsid
 
 def chat_request():
     return parse_chat_request(b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}')
+
+
+def test_they_are_sealed_anew_under_a_new_key(storing, settings):
+    taken = keeping.Taken(ids.uuid7(), storing.id, chat_request(), None, 0)
+    keeping.write([taken])
+    settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode(), *settings.ENCRYPTION_KEYS]
+    call_command("reseal_credentials")
+    settings.ENCRYPTION_KEYS = settings.ENCRYPTION_KEYS[:1]
+    found = contents.of(storing, taken.id)
+    assert found is not None
+    assert said(found.turns) == [("user", "Hello")]
