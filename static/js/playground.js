@@ -130,7 +130,7 @@ async function answer(turn, column) {
   refresh(turn, column);
   store.save();
   reader.end(made.failure ? made.failure.message : `${made.model} has answered.`);
-  if (made.facts.requestId) fetchCost(turn, column, made);
+  if (made.facts.recorded) fetchCost(turn, column, made);
 }
 
 async function stream(turn, column, made, body, signal) {

@@ -29,7 +29,7 @@ export function showFacts(element, answer) {
       return fact;
     }),
   );
-  if (!answer.facts?.requestId || answer.running) return;
+  if (!answer.facts?.recorded || answer.running) return;
   const receipt = document.createElement("a");
   receipt.href = `/dashboard/requests/${answer.facts.requestId}`;
   receipt.textContent = "Receipt";

@@ -57,6 +57,8 @@ export async function ask({ url, headers, body, signal, onText, facts }) {
       signal,
     });
     facts.requestId = response.headers.get("X-Request-ID") ?? "";
+    // What was refused before it was let in is only counted: there is no receipt of it.
+    facts.recorded = response.headers.has("X-RateLimit-Limit") && response.status !== 429;
     if (!response.ok) throw await refused(response);
     facts.upstream = response.headers.get("X-HelixFlow-Upstream") ?? "";
     facts.fallback = response.headers.get("X-HelixFlow-Fallback-Model") ?? "";

@@ -76,7 +76,9 @@ def test_messages_are_edited_deleted_and_cleared_and_come_back(playground: Page)
     say(playground, "First")
     answered(playground)
     playground.get_by_role("button", name="Edit your message").click()
-    playground.locator(".said__editor textarea").fill("Second")
+    editor = playground.get_by_label("Text of the message")
+    assert editor.evaluate("(area) => area.offsetHeight") > 40
+    editor.fill("Second")
     playground.get_by_role("button", name="Save").click()
     expect(playground.locator(".said--user")).to_contain_text("Second")
     playground.get_by_role("button", name="Delete the answer").click()
@@ -137,6 +139,7 @@ def test_a_refusal_says_what_to_do_and_loses_nothing(
     else:
         expect(box.get_by_role("button", name="Try again")).to_be_disabled()
     expect(playground.locator(".said--user")).to_contain_text("Precious words")
+    expect(answers(playground).get_by_role("link", name="Receipt")).to_have_count(0)
     console_errors.clear()
 
 
