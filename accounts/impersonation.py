@@ -29,13 +29,12 @@ NOT_SHOWN: Final = "Not shown while you are looking as support. End the view fir
 MAX_REASON: Final = 200
 # By the beginning of the path. Pages of the account are the operator's own; the playground spends; exports hold all.
 CLOSED: Final = (
-    "/dashboard/exports",
     "/dashboard/organizations",
     "/dashboard/playground",
     "/dashboard/profile",
     "/dashboard/security",
     "/dashboard/settings/delete",
-    "/dashboard/settings/export",
+    "/dashboard/settings/exports",
 )
 
 
@@ -111,6 +110,11 @@ def membership(request: HttpRequest) -> Membership | None:
     if viewing is None:
         raise errors.AuthorizationFailed(NOT_SHOWN)
     return Membership(organization=viewing.organization, user=viewing.operator, role=Role.OWNER)
+
+
+def is_view(membership: Membership) -> bool:
+    """Whether it is one of ``membership``'s: support looks, and some things are not for it to see."""
+    return membership.pk is None
 
 
 def require_nobody(session: SessionBase) -> None:

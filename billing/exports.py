@@ -7,6 +7,7 @@ from typing import Any
 from accounts import deletions, erasure, exporting, exports
 from accounts.models import Organization
 from billing.models import Refusal, SubscriptionChange, UsageHour, UsageMonth, UsageRecord
+from billing.plan_models import QuotaGrant, UpgradeRequest
 from helixflow.lib import ids
 
 # A record's own columns that are told as they are. The deployment is the platform's own affair.
@@ -22,6 +23,8 @@ def register() -> None:
     exports.register("usage_records", _records)
     exports.register("usage_months", _months)
     exports.register("plan_history", _plan_history)
+    exports.register("quota_grants", _quota_grants)
+    exports.register("upgrade_requests", _upgrade_requests)
     for rows in (UsageRecord, UsageHour, UsageMonth, Refusal):
         deletions.register(_eraser(rows))
 
@@ -52,6 +55,18 @@ def _plan_history(organization: Organization) -> Iterator[dict[str, Any]]:
     for change in exporting.rows_of(rows):
         terms = {name: getattr(change, name) for name in TERMS}
         yield {"plan": change.plan.name, "created_at": change.created_at} | terms
+
+
+def _quota_grants(organization: Organization) -> Iterator[dict[str, Any]]:
+    for grant in exporting.rows_of(QuotaGrant.objects.filter(organization=organization)):
+        yield {name: getattr(grant, name) for name in ("month", "units", "reason", "created_at", "revoked_at")}
+
+
+def _upgrade_requests(organization: Organization) -> Iterator[dict[str, Any]]:
+    rows = UpgradeRequest.objects.filter(organization=organization).select_related("plan")
+    for request in exporting.rows_of(rows):
+        names = ("requests_per_minute", "requests_per_month", "message", "state", "created_at", "decided_at", "note")
+        yield {"plan": request.plan.name} | {name: getattr(request, name) for name in names}
 
 
 def _eraser(model: Any) -> erasure.Eraser:

@@ -92,10 +92,11 @@ class Up:
 
 @dataclass(frozen=True)
 class Stack:
-    """A whole HelixFlow, and the API key of its demo account."""
+    """A whole HelixFlow, the API key of its demo account, and other commands of manage.py beside it."""
 
     url: str
     api_key: str
+    manage: Callable[..., str]
 
     @property
     def base_url(self) -> str:
@@ -109,7 +110,7 @@ def running_stack(**environment: str) -> Iterator[Stack]:
         try:
             up.wait_until_up()
             demo = json.loads((up.data_dir / "secrets" / "demo.json").read_text())
-            yield Stack(f"http://127.0.0.1:{up.port}", demo["api_key"])
+            yield Stack(f"http://127.0.0.1:{up.port}", demo["api_key"], up.manage)
         finally:
             up.stop()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import template
 
-from accounts import access
+from accounts import access, impersonation
 from accounts.models import Membership
 from billing.models import UsageRecord
 from helixflow.lib import crypto, errors
@@ -18,10 +18,11 @@ register = template.Library()
 
 @register.inclusion_tag("billing/requests/_contents.html")
 def stored_contents(membership: Membership, record: UsageRecord) -> dict[str, Any]:
-    """Prompt and answer, or why they are not there. Everybody in the organization may read them."""
+    """Prompt and answer, or why they are not there. Everybody in the organization may read them; support may not."""
     found, lost = None, False
+    withheld = impersonation.is_view(membership)
     try:
-        found = contents.of(membership.organization, record.id)
+        found = None if withheld else contents.of(membership.organization, record.id)
     except (crypto.Undecryptable, ValueError):
         logger.error("the stored contents of %s can't be read", record.public_id)  # noqa: TRY400  # no trace of them
         lost = True
@@ -30,6 +31,7 @@ def stored_contents(membership: Membership, record: UsageRecord) -> dict[str, An
         "contents": found,
         "parameters": json.dumps(found.parameters, indent=2, ensure_ascii=False) if found and found.parameters else "",
         "lost": lost,
+        "withheld": withheld,
         "is_on": membership.organization.contents_days is not None,
         "days": membership.organization.contents_days,
         "manages": _manages(membership),

@@ -78,6 +78,15 @@ def test_it_says_when_requests_or_budget_are_spent(owner, organization, key):
     assert "This month's budget is spent" in text
 
 
+def test_the_overview_says_so_too(owner, organization, key):
+    subscriptions.set_caps(organization=organization, user=owner, monthly_budget=Decimal(5))
+    assert "is spent" not in text_of(signed_in(owner).get("/dashboard"))
+    use(key, units=10_000, cost="5")
+    text = text_of(signed_in(owner).get("/dashboard"))
+    assert "This month’s requests are used up" in text
+    assert "This month’s budget is spent" in text
+
+
 def test_it_lists_keys_by_use_with_their_own_limits(owner, organization, key):
     newer, _ = api_keys.create(organization=organization, user=owner, name="Rarely used")
     use(key, units=70, cost="0.00001234")

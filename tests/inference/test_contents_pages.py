@@ -10,6 +10,7 @@ from inference import calls
 from inference.keeping import contents, transcript
 from inference.keeping.kept import MAX_BODY, Recording
 from inference.models import StoredContents
+from tests import factories
 from tests.billing.readers import meter
 from tests.billing.visits import EVIL, signed_in, text_of
 
@@ -59,6 +60,15 @@ def test_everybody_in_the_organization_reads_them(owner, member, outsider, event
         assert "user Copy How are you?" in page
         assert "assistant Copy Fine." in page
     assert signed_in(outsider).get(page_of(event)).status_code == 404
+
+
+def test_support_that_looks_at_the_dashboard_does_not(event, storing):
+    store(event)
+    operator = signed_in(factories.superuser("operator"))
+    operator.post(f"/admin/accounts/organization/{storing.id}/act/view-as/", {"reason": "Ticket 7"})
+    page = text_of(operator.get(page_of(event)))
+    assert "Not shown to support." in page
+    assert "How are you?" not in page
 
 
 def test_the_page_says_how_to_turn_them_on(owner, member, organization, event):
