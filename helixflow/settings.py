@@ -351,7 +351,10 @@ LOG_FORMAT = env.choice("HELIXFLOW_LOG_FORMAT", "json" if PRODUCTION else "text"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "helixflow.lib.log.RequestIdFilter"}},
+    "filters": {
+        "request_id": {"()": "helixflow.lib.log.RequestIdFilter"},
+        "tokens": {"()": "helixflow.lib.log.TokenFilter"},
+    },
     "formatters": {
         "text": {"format": "%(levelname)s %(name)s %(message)s %(request_id)s"},
         "json": {
@@ -361,7 +364,7 @@ LOGGING = {
         },
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": LOG_FORMAT},
+        "console": {"class": "logging.StreamHandler", "filters": ["request_id", "tokens"], "formatter": LOG_FORMAT},
     },
     "root": {"handlers": ["console"], "level": env.text("HELIXFLOW_LOG_LEVEL", "INFO")},
     "loggers": {

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts import invitation_links, invitations
 from accounts.models import AuditEvent, Invitation, Membership, Organization, Role, User
-from helixflow.lib import errors
+from helixflow.lib import errors, log
 from tests import factories
 from tests.accounts.team import link_in, membership, signed_in, text_of, together, verified
 
@@ -185,6 +185,15 @@ def test_withdrawn_it_says_so_and_can_t_be_sent_again(by, link, client):
 @pytest.mark.parametrize("token", ["x", "0" * 43, "a" * 42 + "é", "%00" * 14])
 def test_no_link_is_guessed(client, link, token):
     assert client.get(f"/invitations/{token}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/invitations/", "/verify-email/", "/password/reset/user-0352/"])
+def test_no_token_is_logged_when_its_page_says_no(client, caplog, settings, path):
+    assert "tokens" in settings.LOGGING["handlers"]["console"]["filters"]
+    with caplog.filtering(log.TokenFilter()):
+        client.get(f"{path}secret-token")
+    assert f"Not Found: {path}…" in caplog.text
+    assert "secret-token" not in caplog.text
 
 
 @pytest.mark.parametrize("field", ["disabled_at", "deletion_due_at"])
