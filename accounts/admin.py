@@ -4,20 +4,31 @@ Users sign up and are deactivated, organizations are disabled: neither is made o
 Of a password nothing is shown, not even its algorithm and salt.
 """
 
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from accounts import admin_api_keys, generation, organizations, sessions  # noqa: F401  # admin_api_keys registers itself
+from accounts import (
+    admin_api_keys,  # noqa: F401  # registers itself
+    audit,
+    generation,
+    organizations,
+    sessions,
+    web_sessions,
+)
 from accounts.models import Membership, Organization, TokenSession, User
+
+RIGHTS = ("is_active", "is_staff", "is_superuser")
 
 admin.site.unregister(Group)
 admin.site.site_header = admin.site.site_title = "HelixFlow"
@@ -31,12 +42,13 @@ class MembershipInline(admin.TabularInline):
 
 
 class PasswordForm(AdminPasswordChangeForm):
-    """Ends the user's API sessions too; the web's end by Django's session hash."""
+    """Ends the user's API sessions too; the web's end by Django's session hash, and their rows go."""
 
     def save(self, commit: bool = True) -> User:
         with transaction.atomic():
             saved: User = super().save(commit)
             sessions.end_all(user=self.user)
+            web_sessions.end_all(user=self.user)
         return saved
 
 
@@ -75,6 +87,21 @@ class UserAdmin(BumpsOrganizations, DjangoUserAdmin):
         ("When", {"fields": ("last_login", "date_joined")}),
     )
     inlines = (MembershipInline,)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        changes = {name: (form.initial.get(name), getattr(obj, name)) for name in form.changed_data if name in RIGHTS}
+        if changes:
+            _record("account.rights_changed", request, obj, f"changed what the account {obj.email} may do", changes)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  # Django's name
+        """Recorded with the change: Django answers what it has done with a redirect."""
+        with transaction.atomic():
+            response: HttpResponse = super().user_change_password(request, id, form_url)
+            if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
+                user = User.objects.get(pk=unquote(id))
+                _record("account.password_set", request, user, f"set a new password for the account {user.email}")
+        return response
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -213,9 +240,18 @@ class TokenSessionAdmin(admin.ModelAdmin):
 
     @admin.action(description="End: its tokens are refused at once", permissions=["end"])
     def end(self, request: HttpRequest, chosen: QuerySet[TokenSession]) -> None:
-        for session in chosen:
-            sessions.end(session_id=session.id)
+        with transaction.atomic():
+            for session in chosen.filter(ended_at=None).select_related("user"):
+                sessions.end(session_id=session.id)
+                _record("session.ended", request, session.user, f"ended an API session of the account {session.user}")
         self.message_user(request, f"{len(chosen)} ended.", messages.SUCCESS)
+
+
+def _record(
+    action: str, request: HttpRequest, about: User, summary: str, changes: dict[str, tuple[Any, Any]] | None = None
+) -> None:
+    """About the account alone; its owner sees it on the security page."""
+    audit.record(action, user=_user(request), target=about.public_id, summary=summary, changes=changes)
 
 
 def _user(request: HttpRequest) -> User:

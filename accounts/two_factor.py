@@ -132,7 +132,12 @@ def turn_off(*, user: User, code: str) -> None:
 
 @transaction.atomic
 def remove(*, user: User, by: User) -> bool:
-    """For support, once somebody has lost their device and codes and proved who they are. Whether it was on."""
+    """For support, once somebody has lost their device and codes and proved who they are. Whether it was on.
+
+    Raises AuthorizationFailed: whoever removes a superuser's is one.
+    """
+    if user.is_superuser and not by.is_superuser:
+        raise errors.AuthorizationFailed("Only superusers remove the second factor of a superuser.")
     was_on = _forget(user)
     if was_on:
         audit.record(

@@ -6,8 +6,9 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts import generation, sessions
-from accounts.models import Membership, Organization, Role, User
+from accounts.models import AuditEvent, Membership, Organization, Role, User, WebSession
 from helixflow.lib import redis
+from tests import factories
 from tests.factories import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -181,6 +182,22 @@ def test_sessions_can_be_ended_and_nothing_else(admin_client: Client, member: Us
     assert admin_client.get(page).status_code == 200
     assert admin_client.post(page, {"ended_at": ""}).status_code == 403
     assert admin_client.get(reverse("admin:accounts_tokensession_add")).status_code == 403
+
+
+def test_what_is_done_to_an_account_is_recorded_and_shown_to_its_owner(admin_client: Client, owner: User) -> None:
+    factories.organization(owner=owner)
+    session = sessions.start(user=owner)
+    Client().force_login(owner)
+    passwords = {"password1": "another secret 1", "password2": "another secret 1", "usable_password": "true"}
+    assert admin_client.post(f"/admin/accounts/user/{owner.pk}/password/", passwords).status_code == 302
+    assert not WebSession.objects.filter(user=owner).exists()
+    session.refresh_from_db()
+    assert session.ended_at is not None
+    event = AuditEvent.objects.get(action="account.password_set")
+    assert (event.target, event.changes) == (owner.public_id, {})
+    browser = Client()
+    browser.force_login(User.objects.get(id=owner.id))
+    assert "set a new password for the account" in browser.get("/dashboard/security").content.decode()
 
 
 def test_the_admins_login_is_that_of_the_dashboard(client: Client, staff: User) -> None:

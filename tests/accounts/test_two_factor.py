@@ -12,7 +12,13 @@ from accounts.models import AuditEvent, User
 from accounts.two_factor import Proof
 from accounts.two_factor_models import RecoveryCode, TwoFactor
 from helixflow.lib import crypto
-from helixflow.lib.errors import AuthenticationFailed, HelixError, InvalidRequest, RateLimitExceeded
+from helixflow.lib.errors import (
+    AuthenticationFailed,
+    AuthorizationFailed,
+    HelixError,
+    InvalidRequest,
+    RateLimitExceeded,
+)
 from tests import factories
 from tests.accounts.codes import code_of, turned_on, wrong_code
 
@@ -185,6 +191,15 @@ def test_support_removes_it_audited_and_told(owner, clock, inbox):
     event = AuditEvent.objects.get(action="two_factor.removed")
     assert (event.user_id, event.target) == (operator.id, owner.public_id)
     assert inbox[-1].to == [owner.email]
+
+
+def test_only_superusers_remove_a_superusers(owner, clock):
+    root, support = factories.superuser("root"), factories.user("support")
+    turned_on(root)
+    with pytest.raises(AuthorizationFailed):
+        two_factor.remove(user=root, by=support)
+    assert two_factor.is_on(root)
+    assert two_factor.remove(user=root, by=factories.superuser("another"))
 
 
 @pytest.mark.django_db(transaction=True)
