@@ -10,10 +10,10 @@ from django.utils import timezone
 from accounts.models import ApiKey
 from billing import events, subscriptions
 from billing.models import KeyLimits, Plan, Price, SubscriptionChange, UsageRecord
+from billing.prices import PriceBook
 from billing.seeds import seed_plans
 from helixflow.lib import ids
 from tests import factories
-from tests.billing import usage_events
 from tests.billing.readers import meter, new_key
 from tests.billing.usage_events import id_at
 from tests.billing.visits import EVIL, signed_in, text_of
@@ -27,7 +27,8 @@ HTMX = {"HX-Request": "true"}
 
 @pytest.fixture
 def key(organization, owner) -> ApiKey:
-    return new_key(organization, owner)[0]
+    key: ApiKey = new_key(organization, owner)[0]
+    return key
 
 
 def public(event) -> str:
@@ -164,14 +165,16 @@ def test_a_receipt(owner, member, organization, key):
     price = Price.objects.create(
         model="gpt-4", starts_at=timezone.now() - timedelta(days=9), input=Decimal("2.5"), output=Decimal(10)
     )
-    subscriptions.change(organization=organization, user=owner, plan=Plan.objects.get(slug="pro"), monthly_budget=50)
+    subscriptions.change(
+        organization=organization, user=owner, plan=Plan.objects.get(slug="pro"), monthly_budget=Decimal(50)
+    )
     SubscriptionChange.objects.update(created_at=timezone.now() - timedelta(days=2))
     subscriptions.set_caps(organization=organization, user=owner, max_parallel=7)  # later: it didn't hold
     KeyLimits.objects.create(api_key=key, requests_per_minute=42)
     attempts = [events.Attempt("first", "timeout", 40.0), events.Attempt("second", "ok", 50.0)]
     event = meter(
         key,
-        book=usage_events.PriceBook(),
+        book=PriceBook(),
         attempts=attempts,
         deployment="second",
         streamed=True,

@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def user(transactional_db: None) -> User:
     user = factories.user("ada")
     organization = organizations.update(organization=factories.organization(owner=user), user=user, contents_days=30)
     Organization.objects.update(contents_since=timezone.now() - timedelta(days=1))
-    Price.objects.create(model="gpt-4", starts_at=timezone.now() - timedelta(days=9), input="2.5", output=10)
+    Price.objects.create(
+        model="gpt-4", starts_at=timezone.now() - timedelta(days=9), input=Decimal("2.5"), output=Decimal(10)
+    )
     factories.endpoint(organization, "https://hooks.example.com/in", description="Warehouse")
     api_keys.create(organization=organization, user=user, name="Website")
     return user

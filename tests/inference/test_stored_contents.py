@@ -18,6 +18,7 @@ from accounts.models import AuditEvent, Membership, Organization
 from helixflow.lib import errors, ids, metrics
 from inference import contents
 from inference.keeping import contents as keeping
+from inference.keeping import transcript
 from inference.models import StoredContents
 from inference.schemas import parse_chat_request
 from inference.tasks import drop_contents
@@ -149,7 +150,7 @@ def test_nothing_of_them_is_logged(plane, token, storing, caplog, monkeypatch):
     def breaks(*_args, **_kwargs):
         raise ValueError(SECRET)
 
-    monkeypatch.setattr(keeping.transcript, "pack", breaks)
+    monkeypatch.setattr(transcript, "pack", breaks)
     before = metrics.total().contents_dropped
     assert plane.chat(token, messages=[{"role": "user", "content": SECRET}]).status_code == 200
     wait_for(lambda: metrics.total().contents_dropped == before + 1)
