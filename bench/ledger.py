@@ -24,12 +24,13 @@ from helixflow.stack import embedded
 
 RECORDS: Final = 1_000_000
 ORGANIZATIONS: Final = 50
+KEYS: Final = 4  # of each
 BIG_SHARE: Final = 0.4  # of the first one
 DAYS: Final = 90
 LIMIT_MS: Final = 50.0
 RESULTS: Final = ROOT / "bench" / "results" / "ledger.json"
 
-# In the order of their ids, as records come. Each organization has four keys and four models, used unevenly.
+# In the order of their ids, as records come. Each organization has a few keys and four models, used unevenly.
 FILL_RECORDS: Final = """
 INSERT INTO billing_usagerecord (
     id, organization_id, api_key_id, user_id, month, units, model, deployment, attempts, status, error_code, streamed,
@@ -52,7 +53,7 @@ FROM (
     SELECT n, %(start)s::timestamptz + n * (%(days)s * interval '1 day' / %(records)s) AS at, md5(n::text) AS noise,
         organizations[CASE WHEN random() < %(big)s THEN 1 ELSE 2 + floor(random() * (%(organizations)s - 1))::int END]
             AS organization_id,
-        floor(4 * random() * random())::int AS key, floor(4 * random() * random())::int AS model,
+        floor(%(keys)s * random() * random())::int AS key, floor(4 * random() * random())::int AS model,
         width_bucket(random(), ARRAY[0, 0.96, 0.97, 0.98, 0.99, 0.9999, 0.99999]) AS ending
     FROM generate_series(0, %(records)s - 1) n,
         (SELECT array_agg(id ORDER BY id) AS organizations FROM accounts_organization) o
@@ -62,7 +63,7 @@ FILL_KEYS: Final = """
 INSERT INTO accounts_apikey (id, organization_id, name, environment, digest, hint, created_at, is_playground)
 SELECT md5(o.id::text || 'key' || key)::uuid, o.id, 'key ' || key, 'production',
     sha256((o.id::text || key)::bytea), 'hflow_', now(), false
-FROM accounts_organization o, generate_series(0, 3) key
+FROM accounts_organization o, generate_series(0, %(keys)s - 1) key
 """
 # As billing.metering.rollups would: bucket i of a histogram is from 2^((i-1)/4) ms up to 2^(i/4).
 FILL_HOURS: Final = """
@@ -167,7 +168,7 @@ def run(options: argparse.Namespace) -> list[Answer]:
     return [ask(client, question, options) for question in questions(client, ends_at)]
 
 
-def fill(records: int, ends_at: datetime) -> str:
+def fill(records: int, ends_at: datetime, *, keys: int = KEYS, organizations: int = ORGANIZATIONS) -> str:
     """An access token of somebody in the big organization."""
     import time_machine
     from django.db import connection
@@ -181,7 +182,7 @@ def fill(records: int, ends_at: datetime) -> str:
     print(f"Making {records:,} records of {DAYS} days …", flush=True)
     user = services.register(username="bench", email="bench@example.com", password="correct horse 42")
     big = user.memberships.get().organization
-    Organization.objects.bulk_create(Organization(name=f"Organization {n}") for n in range(1, ORGANIZATIONS))
+    Organization.objects.bulk_create(Organization(name=f"Organization {n}") for n in range(1, organizations))
     assert Organization.objects.earliest("id") == big
     with time_machine.travel(start):
         partitions.ensure(months_ahead=DAYS // 28 + 3)
@@ -189,11 +190,12 @@ def fill(records: int, ends_at: datetime) -> str:
         "start": start,
         "days": DAYS,
         "records": records,
+        "keys": keys,
         "big": BIG_SHARE,
         "organizations": Organization.objects.count(),
     }
     with connection.cursor() as cursor:
-        cursor.execute(FILL_KEYS)
+        cursor.execute(FILL_KEYS, values)
         cursor.execute(FILL_RECORDS, values)
         cursor.execute(HISTOGRAM)
         cursor.execute(FILL_HOURS)

@@ -6,6 +6,9 @@ from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import urlencode
 
 from django import forms
+from django.forms.utils import flatatt
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from accounts.models import ApiKey
 from billing.reports import breakdown, timeseries
@@ -51,6 +54,20 @@ class Period(NamedTuple):
     before: Span
 
 
+class QuickSelect(forms.Select):
+    """For hundreds of options: Django renders a template for each of them."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            ((each, SafeString(" selected") if each == (value or "") else "", label) for each, label in self.choices),
+        )
+        return format_html(
+            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
+        )
+
+
 class UsageForm(forms.Form):
     """Every field has a default, so that the address alone is a page."""
 
@@ -64,8 +81,8 @@ class UsageForm(forms.Form):
         required=False,
         choices=[("", "Automatic"), (HOUR, "Hour"), (DAY, "Day"), (MONTH, "Month")],
     )
-    key = forms.ChoiceField(label="API key", required=False)
-    model = forms.ChoiceField(label="Model", required=False)
+    key = forms.ChoiceField(label="API key", required=False, widget=QuickSelect)
+    model = forms.ChoiceField(label="Model", required=False, widget=QuickSelect)
     range = forms.ChoiceField(
         label="Time",
         required=False,

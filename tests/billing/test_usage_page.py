@@ -159,6 +159,9 @@ def test_filters_by_key_and_model(owner, organization, key):
     assert requests(model="never") == 0
     models = [name for name, _ in page(owner, model="never").context["form"].fields["model"].choices]
     assert models == ["", "gpt-4", "small", "never"], "the filters don't take away what can be chosen"
+    html = page(owner, key=key.public_id).content.decode()
+    assert f'<option value="{key.public_id}" selected>CI</option>' in html
+    assert '<select name="key" data-autosubmit="" id="id_key">' in html
 
 
 def test_by_status(owner, key):
