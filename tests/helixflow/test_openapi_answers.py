@@ -8,8 +8,10 @@ from django.test import Client
 
 from accounts.models import Organization, User
 from helixflow.site.openapi import document
+from tests import factories
 from tests.accounts.team import api, send, verified
 from tests.described import problems
+from webhooks.models import DeliveryState, Endpoint
 
 Answers = dict[str, Any]
 
@@ -37,6 +39,10 @@ def answers(owner: User, member: User, organization: Organization) -> Answers:
     found["listAuditEvents"] = call("listAuditEvents")
     url = {"url": "https://93.184.215.14/hooks", "events": ["quota.low"]}
     found["createWebhook"] = call("createWebhook", url)
+    endpoint = Endpoint.objects.get(organization=organization)
+    delivery = factories.delivery(endpoint, state=DeliveryState.FAILED)
+    ids = {"endpoint_id": endpoint.public_id, "delivery_id": delivery.public_id}
+    found["resendWebhookDelivery"] = call("resendWebhookDelivery", {}, **ids)
     found["transferOrganization"] = call("transferOrganization", {"user_id": member.public_id})
     found["removeMember"] = call("removeMember", user_id=owner.public_id)  # leaves
     return found
