@@ -64,7 +64,7 @@ def test_it_moves_with_a_completion(overview: Page, web: Web, token: str) -> Non
     expect(requests_today).to_have_text("1", timeout=10_000)
     link = overview.locator("#recent-title").locator("xpath=ancestor::section").get_by_role("link", name="just now")
     expect(link).to_have_attribute("href", re.compile("^/dashboard/requests/req_"))
-    overview.get_by_text("Show as table").click()
+    overview.get_by_text("Show as table: Requests by hour").click()
     link.focus()
     complete(web, token)
     expect(requests_today).to_have_text("2", timeout=10_000)
