@@ -39,7 +39,7 @@ PAGES = [
 
 
 @pytest.fixture
-def site(organization: Organization, owner: User) -> Iterator[tuple[Client, dict[str, str]]]:
+def site(organization: Organization, owner: User) -> tuple[Client, dict[str, str]]:
     """An organization that has a lot, its owner's browser, and an id of each thing."""
     seed_plans()
     named = belongings.shared() | belongings.of(organization, owner)

@@ -27,6 +27,7 @@ PROMISED = {
     *("HELIXFLOW_TRUSTED_PROXIES", "HELIXFLOW_CORS_ORIGINS", "HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK"),
     *("HELIXFLOW_METRICS_TOKEN", "EMAIL_URL", "OPENAI_API_KEY"),
 }
+OF_CALLERS = {"HELIXFLOW_API_KEY"}  # read by the programs of the snippets, which the pages show; not by HelixFlow
 # Packages that cannot leave without the one that is declared: they are part of its interface.
 COMPANIONS = {
     "asgiref": "django",
@@ -123,6 +124,7 @@ def variables_read() -> frozenset[str]:
         for path in files("*.py")
         if path.relative_to(ROOT).parts[0] not in {"tests", "bench", "sdks"}
         for name in _VARIABLE.findall(path.read_text())
+        if name not in OF_CALLERS
     )
 
 

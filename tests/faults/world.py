@@ -144,7 +144,7 @@ def run_meter(data_dir: Path, *arguments: str) -> None:
 
 
 def _environment_of_meters(data_dir: Path) -> dict[str, str]:
-    return web._environment(1, "http://127.0.0.1", 1) | environment(data_dir)
+    return web.environment_on(1, "http://127.0.0.1", 1) | environment(data_dir)
 
 
 # Callers

@@ -111,7 +111,8 @@ def test_what_is_found_while_the_database_is_away_is_written_when_it_is_back(
 
     with monkeypatch.context() as without:
         without.setattr(probing, "_write", away)
-        without.setattr("helixflow.status.probing.connection.close", lambda: None)  # the test's own, with all it has written
+        # The connection is the test's own, with all it has written.
+        without.setattr("helixflow.status.probing.connection.close", lambda: None)
         with time_machine.travel(NOON, tick=False):
             probe(database=State.DOWN)
             probe(database=State.DOWN)

@@ -25,7 +25,7 @@ class Worker:
         self.log = data_dir / f"{name}.log"
         self._command = [sys.executable, "-m", "celery", "-q", "-A", "helixflow", *arguments, "--loglevel=WARNING"]
         self._environment = {
-            **web._environment(1, "http://127.0.0.1", 1),
+            **web.environment_on(1, "http://127.0.0.1", 1),
             **environment(data_dir),
             "HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK": "true",
             **given,
