@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
@@ -14,9 +14,7 @@ from django.views.decorators.http import require_safe
 from accounts import access
 from billing import invoices, subscriptions
 from billing.invoices import LISTED, SHOWN, Line
-from helixflow.lib import clock
-
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
+from helixflow.lib import clock, csv_export
 
 
 class _Echo:
@@ -75,7 +73,7 @@ def _encoded(rows: Iterator[list[str]]) -> Iterator[str]:
     """A text that begins as a formula does gets a quote before it; numbers here have no sign."""
     writer: Any = csv.writer(_Echo())
     for row in rows:
-        yield writer.writerow([f"'{text}" if text.startswith(FORMULA) else text for text in row])
+        yield writer.writerow([csv_export.defused(text) for text in row])
 
 
 def _capped(lines: list[Line], what: str) -> list[Line]:

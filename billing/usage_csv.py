@@ -16,10 +16,9 @@ from billing import money
 from billing.models import UsageHour
 from billing.reports import timeseries
 from billing.reports.timeseries import Span, Sums, TooMuch
-from helixflow.lib import clock, ids
+from helixflow.lib import clock, csv_export, ids
 
 ROWS: Final = 100_000  # at most; a row is a group in a bucket
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 PERCENTILES: Final = ("p50", "p95", "p99")
 
 _GROUP_COLUMNS: Final = {"key": ("api_key", "api_key_name")}
@@ -41,11 +40,6 @@ def filename(span: Span, group_by: str) -> str:
     last = span.end - timedelta(seconds=1)
     by = "" if group_by == timeseries.NONE else f"-by-{group_by}"
     return f"usage-{span.start:%Y-%m-%d}-to-{last:%Y-%m-%d}{by}.csv"
-
-
-def defused(cell: object) -> object:
-    """What a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV injection)."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 def _groups(organization_id: uuid.UUID, span: Span, group_by: str, filters: Mapping[str, Any]) -> int:
@@ -109,5 +103,5 @@ def _cells(sums: Sums, *, by_status: bool) -> Iterator[object]:
 
 def _line(cells: Sequence[object]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerow([defused(cell) for cell in cells])
+    csv.writer(text).writerow([csv_export.defused(cell) for cell in cells])
     return text.getvalue()

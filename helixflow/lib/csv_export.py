@@ -1,13 +1,16 @@
 """Tables as CSV (RFC 4180, UTF-8), sent row by row, with cells that no spreadsheet takes for a formula."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from django.http import StreamingHttpResponse
 
-# OWASP, "CSV Injection": what a cell with text begins with when a spreadsheet computes it.
-TRIGGERS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+# OWASP, "CSV Injection": what a cell with text begins with when a spreadsheet computes it. Some skip what can't be seen
+# before it, and take the wide forms of East Asian keyboards for the same.
+_UNSEEN: Final = r"\s\x00-\x20\xad\u200b-\u200f\u2060\ufeff"
+_FORMULA: Final = re.compile(rf"[\t\r\n]|[{_UNSEEN}]*[=+\-@\uff1d\uff0b\uff0d\uff20\u2212]")
 PART: Final = 200  # rows sent at once
 
 
@@ -42,6 +45,6 @@ def defused(value: Any) -> Any:
     """Numbers as they are, None as an empty cell; text that could be a formula behind an apostrophe."""
     if value is None:
         return ""
-    if isinstance(value, str) and value.startswith(TRIGGERS):
+    if isinstance(value, str) and _FORMULA.match(value):
         return f"'{value}"
     return value
