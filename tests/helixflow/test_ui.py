@@ -112,6 +112,13 @@ def test_a_field_ties_hint_and_error_to_its_input() -> None:
     assert '<label for="id_name">' in shown
 
 
+def test_a_hint_that_a_page_takes_from_its_data_is_text() -> None:
+    template = '{% include "components/_field.html" with field=field hint=hint only %}'
+    shown = render(template, field=Example()["name"], hint="<form action=/evil>")
+    assert "<form" not in shown
+    assert "&lt;form action=/evil&gt;" in shown
+
+
 def test_a_password_can_be_shown_and_is_never_sent_back() -> None:
     shown = field(Example({"password": "a secret"}), "password")
     assert 'data-reveal="id_password"' in shown
