@@ -18,7 +18,7 @@ from django.db import close_old_connections, connection
 from django.http import HttpRequest, HttpResponse
 from rest_framework.authentication import CSRFCheck
 
-from accounts import access, playground, roles
+from accounts import access, impersonation, playground, roles
 from accounts.models import Membership, User
 from helixflow.lib import errors, log
 from inference import gateway
@@ -70,6 +70,7 @@ def membership_of(scope: Scope) -> Membership:
     if not isinstance(user, User):
         raise errors.AuthenticationFailed("Your session is over. Log in again.")
     _check_csrf(request)
+    impersonation.require_nobody(request.session)  # whichever organization is named
     named = request.headers.get(ORGANIZATION)
     membership = access.api_membership(user, named) if named else access.session_membership(user, request.session)
     access.require(membership, roles.PLAYGROUND)

@@ -10,11 +10,12 @@ import requests
 from django.conf import settings
 from django.test import Client
 
+from accounts import impersonation
 from accounts import playground as playground_keys
 from accounts.models import ApiKey, Membership, User
 from billing import subscriptions
-from helixflow.lib import ids
-from inference import gateway
+from helixflow.lib import errors, ids
+from inference import gateway, playground
 from tests.factories import MODEL
 from tests.factories import organization as make_organization
 
@@ -150,3 +151,18 @@ def test_the_key_is_shown_to_nobody(ask, member, organization, plane, caplog):
     for answer in answers:
         assert secret not in answer.text + str(answer.headers)
     assert secret not in caplog.text
+
+
+def test_a_session_that_looks_as_support_spends_nothing_not_even_on_its_own(member, organization):
+    client = Client()
+    client.force_login(member)
+    session = client.session
+    session[impersonation.KEY] = {"organization": organization.id.hex, "until": 2**40}
+    session.save()
+    cookie = f"{settings.SESSION_COOKIE_NAME}={session.session_key}; {settings.CSRF_COOKIE_NAME}={TOKEN}"
+    headers = [(b"host", b"localhost"), (b"x-csrftoken", TOKEN.encode()), (b"cookie", cookie.encode())]
+    named = (playground.ORGANIZATION.lower().encode(), organization.public_id.encode())
+    for given in (headers, [*headers, named]):
+        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": given}
+        with pytest.raises(errors.AuthorizationFailed, match="as support"):
+            playground.membership_of(scope)
