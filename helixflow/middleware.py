@@ -4,14 +4,12 @@ import logging
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, HttpResponseNotAllowed
-from redis import RedisError
 
 from accounts import audit, impersonation
 from helixflow.lib import ids, log
 from helixflow.lib.errors import AuthorizationFailed, HelixError, MethodNotAllowed, ServiceUnavailable
-from helixflow.views import error_response
+from helixflow.views import OUTAGES, error_response
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 logger = logging.getLogger(__name__)
@@ -67,7 +65,9 @@ class PrivatePagesMiddleware:
         response = self.get_response(request)
         session = getattr(request, "session", None)
         if session is not None and session.accessed and "Cache-Control" not in response:
-            response["Cache-Control"] = "private, no-store" if "_auth_user_id" in session else "private, no-cache"
+            # After an outage the session may not have been read, and to try again would take as long, and fail as well.
+            is_somebodys = response.status_code >= 500 or "_auth_user_id" in session
+            response["Cache-Control"] = "private, no-store" if is_somebodys else "private, no-cache"
         return response
 
 
@@ -122,7 +122,7 @@ class ErrorMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         if isinstance(exception, HelixError):
             return error_response(request, exception)
-        if not isinstance(exception, OperationalError | InterfaceError | RedisError):
+        if not isinstance(exception, OUTAGES):
             return None
         logger.error("a dependency is down: %s", exception.__class__.__name__)
         return error_response(request, ServiceUnavailable(retry_after=5))

@@ -1,12 +1,19 @@
 """Pages and endpoints of the platform itself: health, error pages, unknown paths."""
 
+import sys
+from typing import Final
+
 from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import is_valid_path
 from django.views.decorators.csrf import csrf_exempt
+from redis import RedisError
 
 from helixflow.lib import errors
+
+OUTAGES: Final = (OperationalError, InterfaceError, RedisError)  # of PostgreSQL or Redis: they will be back
 
 
 def error_response(request: HttpRequest, error: errors.HelixError) -> HttpResponseBase:
@@ -55,6 +62,9 @@ def without_slash(request: HttpRequest) -> HttpResponseBase:
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
+    """Called while the exception is handled: middleware's come here, where ``ErrorMiddleware`` can't see them."""
+    if isinstance(sys.exc_info()[1], OUTAGES):
+        return error_response(request, errors.ServiceUnavailable(retry_after=5))
     return error_response(request, errors.ServerError())
 
 
