@@ -15,30 +15,24 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts import (
     admin_api_keys,  # noqa: F401  # registers itself
     audit,
-    generation,
     organizations,
     sessions,
     web_sessions,
 )
-from accounts.models import Membership, Organization, TokenSession, User
+from accounts.admin_memberships import MembershipInline, WithMemberships
+from accounts.models import Organization, TokenSession, User
 
 RIGHTS = ("is_active", "is_staff", "is_superuser")
 
 admin.site.unregister(Group)
 admin.site.site_header = admin.site.site_title = "HelixFlow"
-
-
-class MembershipInline(admin.TabularInline):
-    model = Membership
-    extra = 0
-    autocomplete_fields = ("user", "organization")
-    readonly_fields = ("created_at",)
 
 
 class PasswordForm(AdminPasswordChangeForm):
@@ -52,20 +46,8 @@ class PasswordForm(AdminPasswordChangeForm):
         return saved
 
 
-class BumpsOrganizations(admin.ModelAdmin):
-    """For admins with memberships inline: the organizations of each that changes learn of it."""
-
-    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        before = {saved.initial.get("organization") for saved in formset.forms if saved.has_changed()}
-        super().save_formset(request, form, formset, change)
-        changed = [*formset.new_objects, *(pair[0] for pair in formset.changed_objects), *formset.deleted_objects]
-        after = {row.organization_id for row in changed if isinstance(row, Membership)}
-        for organization_id in sorted((before | after) - {None}):
-            generation.bump(organization_id)
-
-
 @admin.register(User)
-class UserAdmin(BumpsOrganizations, DjangoUserAdmin):
+class UserAdmin(WithMemberships, DjangoUserAdmin):
     change_password_form = PasswordForm
     list_display = ("username", "email", "name", "is_verified", "organization_count", "is_active", "last_login")
     list_filter = ("is_active", "is_staff", ("email_verified_at", admin.EmptyFieldListFilter))
@@ -95,7 +77,12 @@ class UserAdmin(BumpsOrganizations, DjangoUserAdmin):
             _record("account.rights_changed", request, obj, f"changed what the account {obj.email} may do", changes)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  # Django's name
-        """Recorded with the change: Django answers what it has done with a redirect."""
+        """Recorded with the change: Django answers what it has done with a redirect.
+
+        One's own is changed in the profile, which asks for the old one.
+        """
+        if unquote(id) == str(request.user.pk):
+            return redirect("profile")
         with transaction.atomic():
             response: HttpResponse = super().user_change_password(request, id, form_url)
             if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
@@ -110,9 +97,10 @@ class UserAdmin(BumpsOrganizations, DjangoUserAdmin):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Whoever may set a superuser's password is one."""
+        """Whoever may set the password of staff is a superuser: support would lend itself a colleague's rights."""
         allowed = super().has_change_permission(request, obj)
-        return allowed and (request.user.is_superuser or obj is None or not obj.is_superuser)
+        is_above = obj is not None and (obj.is_staff or obj.is_superuser) and obj != request.user
+        return allowed and (request.user.is_superuser or not is_above)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         """Support staff can't give rights, to themselves or to others."""
@@ -137,7 +125,7 @@ class UserAdmin(BumpsOrganizations, DjangoUserAdmin):
 
 
 @admin.register(Organization)
-class OrganizationAdmin(BumpsOrganizations):
+class OrganizationAdmin(WithMemberships):
     list_display = ("name", "public_id", "member_count", "key_count", "is_enabled", "created_at")
     list_filter = (("disabled_at", admin.EmptyFieldListFilter),)
     search_fields = ("name", "memberships__user__email", "memberships__user__username")
@@ -160,8 +148,9 @@ class OrganizationAdmin(BumpsOrganizations):
         )
 
     def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        generation.bump(obj.id)
+        """As the organization's own people change it. Raises InvalidRequest."""
+        settings = {name: form.cleaned_data[name] for name in ("name", "cache_ttl_s")}
+        organizations.update(organization=obj, user=_user(request), **settings)
 
     @admin.display(description="members", ordering="member_total")
     def member_count(self, organization: Organization) -> int:
@@ -184,36 +173,6 @@ class OrganizationAdmin(BumpsOrganizations):
     def enable(self, request: HttpRequest, chosen: QuerySet[Organization]) -> None:
         count = sum(organizations.enable(organization=organization, user=_user(request)) for organization in chosen)
         self.message_user(request, f"{count} enabled.", messages.SUCCESS)
-
-
-@admin.register(Membership)
-class MembershipAdmin(admin.ModelAdmin):
-    list_display = ("user", "organization", "role", "created_at")
-    list_filter = ("role",)
-    list_select_related = ("user", "organization")
-    search_fields = ("user__email", "user__username", "organization__name")
-    autocomplete_fields = ("user", "organization")
-    readonly_fields = ("created_at",)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> tuple[str, ...]:
-        """Whom it joins is fixed: another pair is another membership."""
-        return ("created_at",) if obj is None else ("user", "organization", "created_at")
-
-    def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        generation.bump(obj.organization_id)
-
-    def delete_model(self, request: HttpRequest, obj: Membership) -> None:
-        organization_id = obj.organization_id
-        super().delete_model(request, obj)
-        generation.bump(organization_id)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
-        with transaction.atomic():
-            organization_ids = sorted(set(queryset.values_list("organization_id", flat=True)))
-            super().delete_queryset(request, queryset)
-            for organization_id in organization_ids:
-                generation.bump(organization_id)
 
 
 @admin.register(TokenSession)

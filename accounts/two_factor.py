@@ -134,10 +134,12 @@ def turn_off(*, user: User, code: str) -> None:
 def remove(*, user: User, by: User) -> bool:
     """For support, once somebody has lost their device and codes and proved who they are. Whether it was on.
 
-    Raises AuthorizationFailed: whoever removes a superuser's is one.
+    Raises AuthorizationFailed: whoever removes that of staff is a superuser, and nobody removes their own.
     """
-    if user.is_superuser and not by.is_superuser:
-        raise errors.AuthorizationFailed("Only superusers remove the second factor of a superuser.")
+    if user == by:
+        raise errors.AuthorizationFailed("Turn your own off on the security page, which asks for a code.")
+    if (user.is_staff or user.is_superuser) and not by.is_superuser:
+        raise errors.AuthorizationFailed("Only superusers remove the second factor of staff.")
     was_on = _forget(user)
     if was_on:
         audit.record(

@@ -285,6 +285,6 @@ def subject(act: Act, organization: Organization, text: str) -> Any:
 
 
 def may(act: Act, operator: User, about: Any = None) -> bool:
-    """Whoever acts on a superuser is one."""
-    is_above = isinstance(about, User) and about.is_superuser and not operator.is_superuser
+    """Whoever acts on staff is a superuser."""
+    is_above = isinstance(about, User) and (about.is_staff or about.is_superuser) and not operator.is_superuser
     return operator.has_perm(act.permission) and not is_above

@@ -5,9 +5,9 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from accounts import generation, sessions
-from accounts.models import AuditEvent, Membership, Organization, Role, User, WebSession
-from helixflow.lib import redis
+from accounts import generation, playground, sessions, two_factor
+from accounts.models import ApiKey, AuditEvent, Membership, Organization, Role, User, WebSession
+from helixflow.lib import errors, redis
 from tests import factories
 from tests.factories import PASSWORD
 
@@ -150,6 +150,7 @@ def test_memberships_changed_on_a_users_page_bump_their_organizations(
     admin_client: Client, organization: Organization, outsider: User
 ) -> None:
     own = outsider.memberships.get()
+    factories.user("another", organization=own.organization, role=Role.OWNER)
     url = reverse("admin:accounts_user_change", args=[outsider.id])
     first = {"id": own.id, "user": outsider.id, "organization": own.organization_id, "role": Role.OWNER, "DELETE": "on"}
     second = {"user": outsider.id, "organization": organization.id, "role": Role.MEMBER}
@@ -170,6 +171,74 @@ def test_memberships_bump_on_their_own_pages(admin_client: Client, organization:
     assert admin_client.post(delete, chosen).status_code == 302
     assert not member.memberships.exists()
     assert generation_of(organization) == 3
+
+
+def test_changes_of_memberships_are_in_the_audit_log_and_end_the_playgrounds_key(
+    admin_client: Client, organization: Organization, member: User
+) -> None:
+    joining = factories.user("joining")
+    playground.secret_of(member.memberships.get())
+    owned, own = organization.memberships.get(role=Role.OWNER), member.memberships.get()
+    page = reverse("admin:accounts_organization_change", args=[organization.id])
+    stays = {"id": owned.id, "organization": organization.id, "user": owned.user_id, "role": Role.OWNER}
+    goes = {"id": own.id, "organization": organization.id, "user": member.id, "role": Role.MEMBER, "DELETE": "on"}
+    comes = {"organization": organization.id, "user": joining.id, "role": Role.MEMBER}
+    data = {"name": "Acme"} | inline("memberships", stays, goes, comes, existing=2)
+    assert admin_client.post(page, data).status_code == 302
+    change = reverse("admin:accounts_membership_change", args=[joining.memberships.get().id])
+    assert admin_client.post(change, {"role": Role.ADMIN}).status_code == 302
+    events = AuditEvent.objects.filter(organization_id=organization.id, is_staff=True)
+    assert sorted(events.values_list("action", "target")) == [
+        ("member.added", joining.public_id),
+        ("member.removed", member.public_id),
+        ("member.role_changed", joining.public_id),
+    ]
+    assert ApiKey.objects.get(is_playground=True).revoked_at is not None
+
+
+def test_the_last_owner_stays(admin_client: Client, organization: Organization, owner: User) -> None:
+    membership = organization.memberships.get()
+    change = reverse("admin:accounts_membership_change", args=[membership.id])
+    assert admin_client.post(change, {"role": Role.MEMBER}).status_code == 400
+    assert admin_client.post(change.replace("change", "delete"), {"post": "yes"}).status_code == 400
+    assert organization.memberships.get().role == Role.OWNER
+    assert not AuditEvent.objects.exists()
+
+
+def test_settings_are_changed_by_the_rules_of_the_dashboard(admin_client: Client, organization: Organization) -> None:
+    owned = organization.memberships.get()
+    rows = {"id": owned.id, "organization": organization.id, "user": owned.user_id, "role": Role.OWNER}
+    rows = inline("memberships", rows, existing=1)
+    page = reverse("admin:accounts_organization_change", args=[organization.id])
+    assert admin_client.post(page, {"name": "Two\nlines"} | rows).status_code == 400
+    assert admin_client.post(page, {"name": "New"} | rows).status_code == 302
+    assert AuditEvent.objects.get(is_staff=True).changes == {"name": ["Acme", "New"]}
+
+
+def test_support_staff_borrow_no_rights_of_colleagues(owner: User, organization: Organization) -> None:
+    helper, colleague = (
+        User.objects.create_user(name, f"{name}@example.com", PASSWORD, is_staff=True) for name in ("helper", "boss")
+    )
+    helper.user_permissions.set(Permission.objects.filter(codename__in=("view_user", "change_user")))
+    client = Client()
+    client.force_login(helper)
+    new = {"password1": "another secret 1", "password2": "another secret 1"}
+    assert client.post(f"/admin/accounts/user/{colleague.pk}/password/", new).status_code == 403
+    assert client.post(f"/admin/accounts/user/{owner.pk}/password/", new).status_code == 302
+    assert User.objects.get(id=colleague.id).check_password(PASSWORD)
+    with pytest.raises(errors.AuthorizationFailed):
+        two_factor.remove(user=colleague, by=helper)
+
+
+def test_a_stolen_admin_session_changes_neither_its_own_password_nor_second_factor(
+    admin_client: Client, staff: User
+) -> None:
+    new = {"password1": "another secret 1", "password2": "another secret 1"}
+    response = admin_client.post(f"/admin/accounts/user/{staff.pk}/password/", new)
+    assert response["Location"] == "/dashboard/profile"
+    assert User.objects.get(id=staff.id).check_password(PASSWORD)
+    with pytest.raises(errors.AuthorizationFailed, match="asks for a code"):
+        two_factor.remove(user=staff, by=staff)
 
 
 def test_sessions_can_be_ended_and_nothing_else(admin_client: Client, member: User) -> None:
