@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import audit, generation, playground
+from accounts import audit, generation, members, playground
 from accounts.models import Membership, Organization, Role, User
 from helixflow.lib import errors
 
@@ -80,10 +80,12 @@ def _finish(request: HttpRequest, before: Rows, after: Rows) -> None:
         if old and new and (old.user_id, old.organization_id) == (new.user_id, new.organization_id):
             if old.role == new.role:
                 continue
+            members.withdraw_invitations(sent_by=new, role=new.role, user=_user(request))
             _record(request, "role_changed", new, f"made {new.user.email} {new.role}", (old.role, new.role))
         else:
             if old:
                 playground.revoke(old)
+                members.withdraw_invitations(sent_by=old, role=None, user=_user(request))
                 _record(request, "removed", old, f"removed {old.user.email}", (old.role, None))
             if new:
                 _record(request, "added", new, f"took in {new.user.email} as {new.role}", (None, new.role))
@@ -102,12 +104,16 @@ def _require_owner(organization: Organization) -> None:
 def _record(
     request: HttpRequest, verb: str, row: Membership, summary: str, role: tuple[str | None, str | None]
 ) -> None:
-    assert isinstance(request.user, User)  # noqa: S101  # for the type checker: the admin knows no strangers
     audit.record(
         f"member.{verb}",
-        user=request.user,
+        user=_user(request),
         organization=row.organization,
         target=row.user.public_id,
         summary=summary,
         changes={"role": role},
     )
+
+
+def _user(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # noqa: S101  # for the type checker: the admin knows no strangers
+    return request.user

@@ -66,12 +66,16 @@ def invite(*, by: Membership, email: str, role: str = Role.MEMBER) -> Invitation
 
 @transaction.atomic
 def resend(*, by: Membership, invitation: Invitation) -> Invitation:
-    """With a new link and seven days more; the link sent before is dead. Raises AuthorizationFailed, InvalidRequest."""
+    """With a new link and seven days more, by whoever asks for it; the link sent before is dead.
+
+    Raises AuthorizationFailed, InvalidRequest.
+    """
     actor = members.locked(by)
     _require_inviter(actor)
     current = _changeable(actor, invitation)
+    current.invited_by = actor.user
     _arm(current)
-    current.save(update_fields=["digest", "expires_at"])
+    current.save(update_fields=["digest", "expires_at", "invited_by"])
     _send(current)
     _record("invitation.resent", actor, current, f"sent the invitation to {current.email} again")
     return current

@@ -12,9 +12,10 @@ from typing import Any, Final
 from celery import Signature, signature
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from accounts import access, api_keys, audit, generation, playground, roles
-from accounts.models import ApiKey, Membership, Organization, Role, User
+from accounts.models import ApiKey, Invitation, Membership, Organization, Role, User
 from helixflow.lib import errors, ids, tasks
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def change_role(*, by: Membership, member: Membership, role: str) -> Membership:
         _require_staying(current.user)
     before, current.role = current.role, role
     current.save(update_fields=["role"])
+    withdraw_invitations(sent_by=current, role=role, user=actor.user)
     generation.bump(current.organization_id)
     _record(
         "member.role_changed",
@@ -100,7 +102,7 @@ def remove(*, by: Membership, member: Membership, revoke_keys: bool = False) -> 
     keys = list(keys_made_by(current)) if revoke_keys else []
     for key in keys:
         api_keys.revoke(key=key, user=actor.user)
-    _end(current)
+    _end(current, actor.user)
     _record(
         "member.removed",
         actor,
@@ -118,7 +120,7 @@ def leave(*, member: Membership) -> None:
     current = locked(member)
     if current.role == Role.OWNER:
         _require_other_owner(current)
-    _end(current)
+    _end(current, current.user)
     _record("member.left", current, current.user, summary="left", changes={"role": (current.role, None)})
 
 
@@ -134,6 +136,7 @@ def transfer(*, by: Membership, member: Membership) -> Membership:
     before, current.role, actor.role = current.role, Role.OWNER, Role.ADMIN
     current.save(update_fields=["role"])
     actor.save(update_fields=["role"])
+    withdraw_invitations(sent_by=actor, role=Role.ADMIN, user=actor.user)
     generation.bump(actor.organization_id)
     _record(
         "organization.transferred",
@@ -144,6 +147,26 @@ def transfer(*, by: Membership, member: Membership) -> Membership:
     )
     _tell(TELL_TRANSFERRED, current)
     return current
+
+
+def withdraw_invitations(*, sent_by: Membership, role: str | None, user: User) -> None:
+    """Those that ``sent_by`` could not send with ``role``, as whoever goes or is demoted could come back by them.
+
+    ``role`` None: they go. In the transaction of the change.
+    """
+    open_ones = Invitation.objects.filter(
+        organization=sent_by.organization_id, invited_by=sent_by.user_id, accepted_at=None, withdrawn_at=None
+    )
+    for invitation in open_ones.exclude(role__in=roles.grantable(role) if role else []).order_by("id"):
+        invitation.withdrawn_at = timezone.now()
+        invitation.save(update_fields=["withdrawn_at"])
+        audit.record(
+            "invitation.withdrawn",
+            user=user,
+            organization=sent_by.organization,
+            target=invitation.public_id,
+            summary=f"withdrew the invitation to {invitation.email}, which {sent_by.user.email} had sent",
+        )
 
 
 def locked(membership: Membership) -> Membership:
@@ -189,9 +212,10 @@ def _require_staying(user: User) -> None:
         raise errors.InvalidRequest("This account is disabled or about to be deleted, and can't become an owner.")
 
 
-def _end(member: Membership) -> None:
-    """With the key that the playground made for them."""
+def _end(member: Membership, by: User) -> None:
+    """With the key that the playground made for them, and the invitations that they sent."""
     playground.revoke(member)
+    withdraw_invitations(sent_by=member, role=None, user=by)
     Membership.objects.filter(id=member.id).delete()
     generation.bump(member.organization_id)
 

@@ -33,7 +33,6 @@ MANAGE_MANAGERS: Final = Capability(
     "Make, change and remove owners and admins", "make, change and remove its owners and admins", OWNERS
 )
 READ_AUDIT: Final = Capability("Read the audit log", "read its audit log", OWNERS, while_deleted=True)
-TWO_FACTOR_POLICY: Final = Capability("Require two-factor authentication", "set how its people log in", OWNERS)
 EXPORT: Final = Capability("Export all data", "export its data", OWNERS, while_deleted=True)
 TRANSFER: Final = Capability("Transfer the ownership", "transfer it", OWNERS)
 DELETE: Final = Capability("Delete the organization", "delete it", OWNERS, while_deleted=True)
@@ -49,7 +48,6 @@ TABLE: Final = (
     MANAGE_MEMBERS,
     MANAGE_MANAGERS,
     READ_AUDIT,
-    TWO_FACTOR_POLICY,
     EXPORT,
     TRANSFER,
     DELETE,

@@ -7,7 +7,7 @@ import time_machine
 from django.test import Client
 from django.utils import timezone
 
-from accounts import invitation_links, invitations
+from accounts import invitation_links, invitations, members
 from accounts.models import AuditEvent, Invitation, Membership, Organization, Role, User
 from helixflow.lib import errors, log
 from tests import factories
@@ -224,3 +224,30 @@ def test_too_many_invitations_in_an_hour_wait(by, owner):
         client.post("/dashboard/team/invite", {"email": f"a{number}", "role": "member"})
     assert client.post("/dashboard/team/invite", {"email": ADDRESS, "role": "member"}).status_code == 429
     assert Client().get("/dashboard/team/invite").status_code == 302
+
+
+@pytest.mark.parametrize("how", ["removed", "demoted", "left", "transferred"])
+def test_who_goes_or_is_demoted_leaves_no_way_back(by, organization, inbox, how):
+    """By an invitation to another address of their own."""
+    second = verified(factories.user("second", organization=organization, role=Role.OWNER))
+    going = membership(second, organization)
+    invitations.invite(by=going, email=ADDRESS, role=Role.OWNER)
+    kept = invitations.invite(by=going, email="kept@example.com", role=Role.MEMBER)
+    sent = Invitation.objects.get(email=ADDRESS)
+    others = invitations.resend(by=by, invitation=invitations.invite(by=going, email="others@example.com"))
+    if how == "removed":
+        members.remove(by=by, member=going)
+    elif how == "demoted":
+        members.change_role(by=by, member=going, role=Role.ADMIN)
+    elif how == "left":
+        members.leave(member=going)
+    else:
+        members.transfer(by=going, member=by)
+    with pytest.raises(invitations.Unusable, match="withdrawn"):
+        invitations.accept(invitation=sent, user=friend())
+    event = AuditEvent.objects.get(action="invitation.withdrawn", target=sent.public_id)
+    assert "which second@example.com had sent" in event.summary
+    kept.refresh_from_db()
+    assert (kept.withdrawn_at is None) is (how in {"demoted", "transferred"})
+    others.refresh_from_db()
+    assert (others.withdrawn_at, others.invited_by) == (None, by.user)
