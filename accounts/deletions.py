@@ -23,6 +23,9 @@ register = erasure.register
 
 GRACE: Final = timedelta(days=7)
 TOO_LATE: Final = "It is too late: the deletion has begun."
+NOBODY_STAYS: Final = (
+    "Your account is about to be deleted, and nobody else owns this organization. Keep your account first."
+)
 STAFF: Final = "Staff accounts can't be deleted here. Ask another administrator to take the staff status away first."
 # By name, since tasks stand on what this module stands on.
 TELL_ORGANIZATION: Final = signature("accounts.tasks.send_organization_deletion_mail")
@@ -46,13 +49,15 @@ def delete_organization(*, by: Membership) -> Organization:
 
 @transaction.atomic
 def keep_organization(*, by: Membership) -> Organization:
-    """As it was before. Raises AuthorizationFailed, InvalidRequest (the time is over)."""
+    """As it was before. Raises AuthorizationFailed, InvalidRequest (the time is over; no owner would stay)."""
     actor = members.locked(by)
     access.require(actor, roles.DELETE)
     organization = actor.organization
     if organization.deletion_due_at is not None:
         if organization.deletion_due_at <= timezone.now():
             raise errors.InvalidRequest(TOO_LATE)
+        if not members.owners(organization).exists():
+            raise errors.InvalidRequest(NOBODY_STAYS)
         _keep(organization, actor.user)
         _tell_owners(organization)
     return organization

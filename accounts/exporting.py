@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 STALE: Final = timedelta(seconds=60)  # untouched for so long: its worker is gone
 LIFETIME: Final = timedelta(days=7)
 TOUCH_EVERY: Final = 1_000  # rows
+TOUCH_AFTER: Final = timedelta(seconds=5)  # whatever the rows are like, and while the file is put away
+LITTER: Final = timedelta(hours=1)  # unchanged for so long: nobody is writing it
+FOLDER: Final = "exports"
 CHUNK: Final = 1_000  # rows of a table read at once
 
 Source = Callable[[Organization], Iterator[dict[str, Any]]]
@@ -72,7 +75,7 @@ def write(export_id: uuid.UUID) -> bool:
             _fill(file, export)
             size = file.tell()
             file.seek(0)
-            name = default_storage.save(f"exports/{export.id.hex}-{uuid.uuid4().hex}.zip", File(file))
+            name = default_storage.save(f"{FOLDER}/{export.id.hex}-{uuid.uuid4().hex}.zip", _Watched(file, export))
         _finish(export, name, size)
     except Taken:
         logger.info("export %s was taken over", export.public_id)
@@ -84,6 +87,20 @@ def fail(export_id: uuid.UUID) -> None:
     Export.objects.filter(id=export_id, state=Export.State.RUNNING).update(
         state=Export.State.FAILED, finished_at=timezone.now()
     )
+
+
+def drop_litter() -> int:
+    """Files that no row names: of workers killed between a file and its row, or after the row. How many."""
+    try:
+        names = [f"{FOLDER}/{name}" for name in default_storage.listdir(FOLDER)[1]]
+    except FileNotFoundError:  # there never was an export
+        return 0
+    known = set(Export.objects.exclude(file="").values_list("file", flat=True).iterator())
+    before = timezone.now() - LITTER
+    litter = [name for name in names if name not in known and default_storage.get_modified_time(name) < before]
+    for name in litter:
+        default_storage.delete(name)
+    return len(litter)
 
 
 def claimable() -> QuerySet[Export]:
@@ -117,6 +134,7 @@ def _write_table(archive: zipfile.ZipFile, name: str, rows: Iterator[dict[str, A
             export.rows += 1
             if export.rows % TOUCH_EVERY == 0:
                 _touch(export)
+            _touch_in_time(export)
     return export.rows - before
 
 
@@ -129,6 +147,25 @@ def _readme(organization: Organization, lines: list[str]) -> str:
 def _touch(export: Export) -> None:
     """Progress for the page, and the lease. Raises Taken."""
     _set(export, timezone.now(), rows=export.rows)
+
+
+def _touch_in_time(export: Export) -> None:
+    """Raises Taken."""
+    if timezone.now() - export.touched_at > TOUCH_AFTER:
+        _touch(export)
+
+
+class _Watched(File):  # type: ignore[type-arg]  # the stubs' File is generic, Django's is not
+    """Being read says that its worker is there: a storage may take minutes for what is large."""
+
+    def __init__(self, file: IO[bytes], export: Export) -> None:
+        super().__init__(file)
+        self._export = export
+
+    def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
+        for chunk in super().chunks(chunk_size):
+            _touch_in_time(self._export)
+            yield chunk
 
 
 def _finish(export: Export, name: str, size: int) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from typing import IO, Any, Final
 
@@ -20,6 +21,7 @@ register = exporting.register
 
 MAKE: Final = signature("accounts.tasks.make_export")  # by name, since tasks stand on what this module stands on
 MAX_KEPT: Final = 5  # an organization's
+GIVE_UP: Final = timedelta(days=1)  # it kills its workers, or the storage takes nothing
 UNDER_WAY: Final = (Export.State.WAITING, Export.State.RUNNING)
 GONE: Final = "This export isn't there any more. Ask for a new one."
 
@@ -71,11 +73,15 @@ def is_ready(export: Export) -> bool:
 
 
 def sweep() -> int:
-    """Begin again what a worker left, and drop what is too old; how many."""
+    """Begin again what a worker left, give up what no worker gets done, and drop what is too old; how many."""
+    now = timezone.now()
+    Export.objects.filter(state__in=UNDER_WAY, created_at__lte=now - GIVE_UP).update(
+        state=Export.State.FAILED, finished_at=now
+    )
     waiting = list(exporting.claimable().values_list("id", flat=True)[:100])
     for export_id in waiting:
         tasks.nudge(MAKE, str(export_id))
-    ended = timezone.now() - exporting.LIFETIME
+    ended = now - exporting.LIFETIME
     expired = Export.objects.filter(finished_at__lte=ended)[:100]
     for export in expired:
         _drop(export)

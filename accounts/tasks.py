@@ -128,6 +128,13 @@ def sweep_exports() -> None:
 
 
 @shared_task
+def drop_export_litter() -> None:
+    dropped = exporting.drop_litter()
+    if dropped:
+        logger.warning("dropped %d files that no export names", dropped)
+
+
+@shared_task
 def erase_due() -> None:
     erasure.erase_due()
 

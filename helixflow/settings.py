@@ -309,6 +309,7 @@ CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "sweep-exports": {"task": "accounts.tasks.sweep_exports", "schedule": 30.0, "options": {"expires": 30.0}},
+    "drop-export-litter": {"task": "accounts.tasks.drop_export_litter", "schedule": 3600.0},
     "erase-due": {"task": "accounts.tasks.erase_due", "schedule": 60.0, "options": {"expires": 60.0}},
     "clear-expired-sessions": {"task": "accounts.tasks.clear_expired_sessions", "schedule": 3600.0},
     "sweep-webhooks": {"task": "webhooks.tasks.sweep", "schedule": 5.0, "options": {"expires": 5.0}},

@@ -1,13 +1,16 @@
 """Deleting an organization or an account: asking, seven days of thinking again, and what is left."""
 
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from accounts import api_keys, deletions, erasure, tasks
+from accounts import api_keys, deletions, erasure, playground, tasks
 from accounts.models import ApiKey, AuditEvent, Export, Membership, Organization, Role, TokenSession, User, WebSession
 from billing.admission import snapshots
 from billing.models import Refusal, UsageMonth
@@ -200,3 +203,63 @@ def test_strangers_log_in_first(client):
         assert client.post(url, RIGHT)["Location"] == f"/login?next={url}"
     for url in ("/dashboard/settings/keep", "/dashboard/profile/keep"):
         assert client.post(url)["Location"] == f"/login?next={url}"
+
+
+def test_what_is_kept_at_the_last_moment_loses_nothing(owner, organization):
+    """The round that found it due may come to it after it was kept."""
+    _fill(organization, owner)
+    deletions.delete_organization(by=membership(owner, organization))
+    deletions.keep_organization(by=membership(owner, organization))
+    assert not erasure.erase_organization(organization.id, time.monotonic() + 60)
+    assert (UsageMonth.objects.count(), Event.objects.count() > 0) == (3, True)
+
+
+def test_one_that_cannot_be_deleted_keeps_no_other(owner, outsider, organization, monkeypatch):
+    for user in (owner, outsider):
+        deletions.delete_account(user=user)
+
+    def refuse(organization_id: uuid.UUID, limit: int) -> int:
+        assert organization_id != organization.id
+        return 0
+
+    monkeypatch.setattr(erasure, "_erasers", [refuse])
+    with after(LATER):
+        assert erasure.erase_due() == 2
+    assert list(Organization.objects.all()) == [organization]
+    assert list(User.objects.all()) == [owner]
+
+
+def test_an_export_that_gets_ready_meanwhile_leaves_no_file(owner, organization, settings, tmp_path, monkeypatch):
+    settings.MEDIA_ROOT = tmp_path
+    deletions.delete_organization(by=membership(owner, organization))
+
+    def make_one(*_: object) -> int:
+        name = default_storage.save("exports/late.zip", ContentFile(b"PK"))
+        Export.objects.create(organization=organization, state=Export.State.READY, file=name)
+        return 0
+
+    monkeypatch.setattr(erasure, "_erasers", [make_one])
+    with after(LATER):
+        assert erasure.erase_due() == 1
+    assert default_storage.listdir("exports")[1] == []
+
+
+def test_who_is_going_keeps_no_organization_that_nobody_else_owns(owner, organization):
+    deletions.delete_account(user=owner)
+    by = membership(User.objects.get(id=owner.id), organization)
+    with pytest.raises(errors.InvalidRequest, match="Keep your account first"):
+        deletions.keep_organization(by=by)
+    deletions.keep_account(user=by.user)
+    organization.refresh_from_db()
+    assert organization.deletion_due_at is None
+
+
+def test_with_an_account_goes_its_playground_key(owner, outsider):
+    elsewhere = outsider.memberships.get().organization
+    mine = Membership.objects.create(organization=elsewhere, user=owner, role=Role.MEMBER)
+    secret = playground.secret_of(mine)
+    deletions.delete_account(user=owner)
+    with after(LATER):
+        tasks.erase_due()
+    with pytest.raises(errors.InvalidApiKey):
+        snapshots.load(secret)

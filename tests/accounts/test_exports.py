@@ -1,13 +1,17 @@
 """Exports: who may, what is in them, workers that die, and the end of their days."""
 
 import json
+import secrets
 import zipfile
+from collections.abc import Iterator
 from datetime import timedelta
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import time_machine
+from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
@@ -132,6 +136,50 @@ def test_what_a_killed_worker_left_is_begun_again_and_finished_once(owner, organ
         exporting._fill(BytesIO(), left)  # it wasn't dead, only slow
     assert made(organization).state == Export.State.READY
     assert not exporting.write(export.id)
+
+
+@pytest.mark.parametrize("place", ["rows", "file"])
+def test_a_worker_that_is_slow_says_that_it_is_there(owner, organization, monkeypatch, place):
+    """Else another begins anew after a minute, and what takes longer never gets done."""
+    export = exports.request(by=membership(owner, organization))
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+
+        def rows(_: object) -> Iterator[dict[str, Any]]:
+            for _ in range(8):
+                if place == "rows":
+                    clock.shift(timedelta(seconds=10))
+                    assert not exporting.claimable().exists()
+                yield {"long": secrets.token_hex(40_000)}
+
+        def save(name: str, content: Any) -> str:
+            for _ in content.chunks():
+                clock.shift(timedelta(seconds=50))
+                assert not exporting.claimable().exists()
+            return name
+
+        monkeypatch.setattr(exporting, "_sources", {"rows": rows})
+        if place == "file":
+            monkeypatch.setattr(exporting, "default_storage", SimpleNamespace(save=save))
+        assert exporting.write(export.id)
+
+
+def test_one_that_no_worker_gets_done_is_given_up(owner, organization):
+    export = exports.request(by=membership(owner, organization))
+    with time_machine.travel(timezone.now() + exports.GIVE_UP + timedelta(seconds=1)):
+        exports.sweep()
+        assert made(organization).state == Export.State.FAILED
+        assert exports.request(by=membership(owner, organization)) != export
+
+
+def test_files_that_no_row_names_go(owner, organization, inbox):
+    assert exporting.drop_litter() == 0
+    exports.request(by=membership(owner, organization))
+    default_storage.save("exports/of-a-killed-worker.zip", ContentFile(b"PK"))
+    tasks.drop_export_litter()  # it may still be written
+    assert len(default_storage.listdir("exports")[1]) == 2
+    with time_machine.travel(timezone.now() + exporting.LITTER + timedelta(minutes=1)):
+        tasks.drop_export_litter()
+    assert [f"exports/{name}" for name in default_storage.listdir("exports")[1]] == [made(organization).file]
 
 
 def test_the_sweeper_hands_out_what_waits(owner, organization, monkeypatch):
