@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString
 
 from accounts import (
     admin_api_keys,  # noqa: F401  # registers itself
+    admin_audit,  # noqa: F401  # registers itself
     audit,
     organizations,
     sessions,

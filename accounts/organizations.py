@@ -113,8 +113,8 @@ def _set(organization: Organization, user: User | None, reason: str, *, disabled
         if changed:
             generation.bump(organization.id)
             verb = "disabled" if disabled else "enabled"
-            changes = {"enabled": (disabled, not disabled)} | ({"reason": (None, reason)} if reason else {})
-            _record(verb, organization, user, f"{verb} the organization", changes)
+            summary = f"{verb} the organization: {reason}" if reason else f"{verb} the organization"
+            _record(verb, organization, user, summary, {"enabled": (disabled, not disabled)})
     return bool(changed)
 
 

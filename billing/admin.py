@@ -1,6 +1,6 @@
 """Plans, subscriptions, prices and limits of keys in the admin. What is saved goes through the services.
 
-The ledger's pages are in ``billing.admin_ledger``.
+The ledger's pages are in ``billing.admin_ledger``, the support desk in ``billing.admin_desk``.
 """
 
 from datetime import datetime
@@ -19,7 +19,14 @@ from django.utils.safestring import SafeString
 
 from accounts.api_keys import MODEL_NAME
 from accounts.models import User
-from billing import admin_desk, admin_ledger, key_limits, prices, subscriptions  # noqa: F401  # two register themselves
+from billing import (
+    admin_decisions,  # noqa: F401  # registers itself
+    admin_desk,  # noqa: F401  # registers itself
+    admin_ledger,  # noqa: F401  # registers itself
+    key_limits,
+    prices,
+    subscriptions,
+)
 from billing.models import KeyLimits, Plan, Price, Subscription, SubscriptionChange
 from helixflow.lib import errors, ids
 

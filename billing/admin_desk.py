@@ -6,6 +6,7 @@ stays behind "Edit".
 
 import uuid
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -15,6 +16,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
+from accounts import keys
 from accounts.admin import OrganizationAdmin
 from accounts.models import ApiKey, Membership, Organization, User
 from billing import desk, desk_actions
@@ -59,23 +61,26 @@ class OrganizationDesk(OrganizationAdmin):
     # Finding
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """An id that names one thing leads to its page at once."""
-        if request.method == "GET" and (found := page_of(request.GET.get("q", "").strip())):
+        """An id that names one thing leads to its page at once. A whole key doesn't stay in the address."""
+        term = request.GET.get("q", "").strip()
+        if request.method == "GET" and (found := page_of(term)):
             return redirect(found)
+        if keys.is_well_formed(term):
+            return redirect(f"{request.path}?{urlencode({'q': keys.hint(term)})}")
         return super().changelist_view(request, extra_context)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Organization], search_term: str
     ) -> tuple[QuerySet[Organization], bool]:
         """Words are looked for among names, members and keys one after the other: joins would multiply the rows."""
-        term = search_term.strip()
+        term = _as_hint(search_term.strip())
         if not term:
             return queryset, False
         members = Membership.objects.filter(Q(user__email__icontains=term) | Q(user__username__icontains=term))
         found = set(members.values_list("organization_id", flat=True)[:MOST_FOUND])
         if len(term) >= LEAST_HINT:
-            keys = ApiKey.objects.filter(hint__icontains=term)
-            found |= set(keys.values_list("organization_id", flat=True)[:MOST_FOUND])
+            hinted = ApiKey.objects.filter(hint__icontains=term)
+            found |= set(hinted.values_list("organization_id", flat=True)[:MOST_FOUND])
         return queryset.filter(Q(name__icontains=term) | Q(id__in=found)), False
 
     # Looking
@@ -156,6 +161,11 @@ def page_of(term: str) -> str:
         except ValueError:
             continue
     return ""
+
+
+def _as_hint(term: str) -> str:
+    """With the one character that a hint has, where people type three dots."""
+    return term.replace("...", "…") if term.startswith(keys.PREFIX) else term
 
 
 def _organization_of(term: str) -> uuid.UUID | None:

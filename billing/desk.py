@@ -26,7 +26,7 @@ GRANTS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """``percent`` is None where nothing is known, or there is no limit."""
+    """``percent`` is None where nothing is known, or there is no limit, which is empty then."""
 
     label: str
     used: str
@@ -100,9 +100,7 @@ def _bars(used: usage.Usage) -> list[Bar]:
 
 def _bar(label: str, used: Any, limit: Any, note: str) -> Bar:
     percent = None if used is None or limit is None else 100 if not limit else min(100, round(100 * used / limit))
-    return Bar(
-        label, "?" if used is None else standing.with_unit(used), standing.with_unit(limit) or "none", percent, note
-    )
+    return Bar(label, "?" if used is None else standing.with_unit(used), standing.with_unit(limit), percent, note)
 
 
 def _members(organization: Organization) -> list[Membership]:

@@ -132,7 +132,7 @@ def _sign_out(case: Case, *, reason: str) -> str:
         target=case.subject.public_id,
         summary=f"signed {case.subject.email} out everywhere: {reason}",
     )
-    return f"{case.subject.email} is signed out: {ended} sessions ended."
+    return f"Signed out: {case.subject.email}, {ended} session{'' if ended == 1 else 's'} ended."
 
 
 def _send_verification(case: Case) -> str:
@@ -152,7 +152,7 @@ def _remove_two_factor(case: Case, *, reason: str) -> str:
         target=case.subject.public_id,
         summary=f"removed two-factor authentication from the account {case.subject.email}: {reason}",
     )
-    return f"{case.subject.email} logs in with a password alone until they set it up again."
+    return f"Removed: {case.subject.email} logs in with a password alone until they set it up again."
 
 
 @dataclass(frozen=True, slots=True)

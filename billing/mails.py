@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from accounts.models import Membership, Organization, Role
-from billing import alerts, months
+from billing import alerts, months, plans
 from billing.plan_models import Alert, QuotaGrant, UpgradeRequest
 from billing.reports import standing
 from helixflow.lib import mail
@@ -48,7 +48,8 @@ def tell_owners_of_upgrade(request_id: uuid.UUID) -> None:
     subject = "Your request for another plan was granted" if granted else "About your request for another plan"
     to = _owners(request.organization, request.requested_by_id)
     if to:
-        context = {"request": request, "granted": granted, "link": mail.link("plan")}
+        terms = _terms(request.organization) if granted else ""  # which can be other than what was asked for
+        context = {"request": request, "granted": granted, "terms": terms, "link": mail.link("plan")}
         _send(to, subject, "upgrade_decided", context)
 
 
@@ -68,6 +69,11 @@ def _owners(organization: Organization, also: uuid.UUID | None = None) -> list[s
 def _request(request_id: uuid.UUID) -> UpgradeRequest | None:
     found = UpgradeRequest.objects.select_related("organization", "plan", "requested_by", "decided_by")
     return found.filter(id=request_id).first()
+
+
+def _terms(organization: Organization) -> str:
+    agreed = plans.in_force(organization)
+    return f"{agreed.name} now: {agreed.requests_per_minute:,} requests a minute, {agreed.requests_per_month:,} a month"
 
 
 def _subject(alert: Alert) -> str:

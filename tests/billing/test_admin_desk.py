@@ -101,6 +101,31 @@ def test_an_organization_is_found_by_whatever_is_known_of_it(desk, owner, organi
         assert page(organization) in response.content.decode()
 
 
+def test_a_whole_key_and_a_hint_with_dots_are_looked_for_by_the_hint(desk, owner, organization):
+    key, secret = api_keys.create(organization=organization, user=owner, name="CI")
+    there = desk.get(LIST, {"q": f" {secret} "})["Location"]
+    assert secret not in there
+    assert page(organization) in desk.get(there).content.decode()
+    assert page(organization) in desk.get(LIST, {"q": key.hint.replace("…", "...")}).content.decode()
+
+
+def test_requests_grants_and_the_audit_log_of_all_are_lists(desk, organization, owner):
+    upgrades.ask(organization=organization, user=owner, plan=Plan.objects.get(slug="pro"), message="On Monday.")
+    grants.grant(organization=organization, user=owner, units=5, reason="launch day")
+    for name, shown, found_by in (
+        ("billing_upgraderequest", page(organization), ("Acme", owner.email, organization.public_id)),
+        ("billing_quotagrant", "launch day", ("Acme", owner.email, organization.public_id)),
+        ("accounts_auditevent", "asked for Pro", ("Acme", owner.email, organization.public_id, owner.public_id)),
+    ):
+        url = reverse(f"admin:{name}_changelist")
+        for term in ("", *found_by):
+            assert shown in desk.get(url, {"q": term}).content.decode(), (name, term)
+        assert shown not in desk.get(url, {"q": "org-0352qPqirKVYSsNmuOStum"}).content.decode()
+        assert signed_in(owner).get(url).status_code == 302
+    asked = reverse("admin:billing_upgraderequest_change", args=[UpgradeRequest.objects.get().pk])
+    assert "On Monday." in desk.get(asked).content.decode()
+
+
 def test_an_id_leads_to_the_page_of_what_it_names(desk, owner, organization):
     things = belongings.of(organization, owner)
     for name in ("request_id", "user_id", "endpoint_id", "delivery_id"):
@@ -165,7 +190,7 @@ def test_disabling_needs_a_reason_and_enabling_undoes_it(desk, organization):
     desk.post(act(organization, "disable"), {"reason": "Abuse report 42"})
     organization.refresh_from_db()
     assert organization.disabled_at is not None
-    assert "Abuse report 42" in str(audited(organization, "organization.disabled").changes)
+    assert "Abuse report 42" in audited(organization, "organization.disabled").summary
     desk.post(act(organization, "enable"), {"reason": "Settled"})
     organization.refresh_from_db()
     assert organization.disabled_at is None

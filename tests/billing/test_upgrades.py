@@ -96,6 +96,7 @@ def test_granting_changes_the_plan_and_writes_to_owners_and_who_asked(owner, org
     assert sorted(message.to) == [admin.email, owner.email]
     assert "granted" in message.subject
     assert "Enjoy." in message.body
+    assert "asked for Pro, and is on Pro now: 1,000 requests a minute, 200,000 a month" in message.body
     assert "Granted" in text_of(signed_in(owner).get(PLAN))
     with pytest.raises(errors.InvalidRequest, match="not open"):
         upgrades.decline(request=request, user=operator, note="no")
