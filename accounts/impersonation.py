@@ -53,6 +53,8 @@ def start(*, request: HttpRequest, operator: User, organization: Organization, r
         raise errors.AuthorizationFailed("Your account may not look at the dashboards of others.")
     if not 1 <= len(reason.strip()) <= MAX_REASON:
         raise errors.InvalidRequest(f"Say why, in up to {MAX_REASON} characters.", param="reason")
+    if (before := current(request)) is not None:
+        end(session=request.session, viewing=before)
     until = timezone.now() + LASTS
     request.session[KEY] = {"organization": organization.id.hex, "until": until.timestamp()}
     minutes = int(LASTS.total_seconds() // 60)

@@ -12,7 +12,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from accounts import audit, half_logins, services, throttles, two_factor, verification
+from accounts import audit, half_logins, impersonation, services, throttles, two_factor, verification
 from accounts.forms import ForgottenPasswordForm, LoginForm, NewPasswordForm, SignupForm
 from accounts.models import User
 from helixflow.lib import ids
@@ -78,6 +78,8 @@ def _go_on(request: HttpRequest, user: User) -> HttpResponse:
 def log_out(request: HttpRequest) -> HttpResponse:
     """A GET asks, so that no other site's picture or link logs anybody out."""
     if request.method == "POST":
+        if (viewing := impersonation.current(request)) is not None:
+            impersonation.end(session=request.session, viewing=viewing)
         logout(request)
         return redirect(settings.LOGOUT_REDIRECT_URL)
     return render(request, "accounts/logout.html") if request.user.is_authenticated else redirect("login")

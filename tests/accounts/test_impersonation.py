@@ -123,6 +123,13 @@ def test_the_admin_site_stays_the_operator_s_own(desk, organization):
     other = factories.organization(owner=factories.user("other"), name="Other")
     assert view(desk, other).status_code == 302
     assert "Other in " in desk.get(PLAN).content.decode()
+    assert actions(organization) == ["support.view_started", "support.view_ended"]
+
+
+def test_logging_out_ends_it_in_the_audit_log_too(desk, organization):
+    view(desk, organization)
+    assert desk.post("/logout").status_code == 302
+    assert actions(organization) == ["support.view_started", "support.view_ended"]
 
 
 def test_a_reason_is_needed(desk, organization):
