@@ -123,6 +123,7 @@ def _write_in_thread(batch: Sequence[Taken]) -> None:
 
 def write(batch: Sequence[Taken]) -> None:
     """A request that is there already stays as it is. Raises django.db.Error."""
+    connection.ensure_connection()  # sealing is work, and would be done in vain every two seconds of an outage
     sealed = {taken.id: _seal(taken) for taken in batch}
     with transaction.atomic():
         with connection.cursor() as cursor:

@@ -177,6 +177,18 @@ def test_they_wait_while_postgresql_is_away(plane, token, storing, monkeypatch):
         assert stored(storing, answer).answer.turns
 
 
+def test_nothing_is_sealed_for_a_postgresql_that_is_away(monkeypatch):
+    """It is tried every two seconds, beside the calls that go on being served."""
+
+    def refuse():
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(keeping.connection, "ensure_connection", refuse)
+    monkeypatch.setattr(keeping, "_seal", lambda _: pytest.fail("sealed in vain"))
+    with pytest.raises(OperationalError):
+        keeping.write([keeping.Taken(ids.uuid7(), ids.uuid7(), None, None, 0)])
+
+
 def test_what_finds_no_room_is_dropped_and_counted(plane, token, storing, monkeypatch):
     monkeypatch.setattr(keeping, "MAX_WAITING", 0)
     before = metrics.total().contents_dropped
