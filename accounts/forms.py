@@ -84,6 +84,13 @@ class NameForm(forms.Form):
         label="Name", max_length=100, required=False, widget=forms.TextInput(attrs={"autocomplete": "name"})
     )
 
+    def clean_name(self) -> str:
+        """It stands in mails to others, who must not take lines of it for ours."""
+        name: str = self.cleaned_data["name"]
+        if not name.isprintable():
+            raise forms.ValidationError("The name can't hold control characters or line breaks.")
+        return name
+
 
 class ConfirmedForm(UserForm):
     """Asks again for the password of whoever sits at the screen."""

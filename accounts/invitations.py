@@ -10,12 +10,11 @@ from typing import Final
 
 from celery import signature
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts import access, audit, generation, invitation_links, members, roles
+from accounts import access, addresses, audit, generation, invitation_links, members, roles
 from accounts.models import Invitation, Membership, Organization, Role, User
 from helixflow.lib import errors, tasks
 
@@ -226,7 +225,7 @@ def _send(invitation: Invitation) -> None:
 def _clean_email(value: str) -> str:
     email = User.objects.normalize_email(value.strip())
     try:
-        validate_email(email)
+        addresses.check(email)
     except ValidationError:
         raise errors.InvalidRequest("Enter a valid e-mail address.", param="email") from None
     if len(email) > 254:

@@ -10,11 +10,10 @@ from typing import Final
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts import audit, sessions, tasks, web_sessions
+from accounts import addresses, audit, sessions, tasks, web_sessions
 from accounts.models import Membership, Organization, Role, User
 from helixflow.lib.errors import InvalidRequest, ServiceUnavailable
 
@@ -159,7 +158,7 @@ def _name_problems(user: User) -> Problems:
 
 def _address_problems(user: User) -> Problems:
     try:
-        validate_email(user.email)
+        addresses.check(user.email)
     except ValidationError:
         return {"email": "Enter a valid e-mail address."}
     return {}

@@ -16,6 +16,7 @@ def link(name: str, *args: str) -> str:
 def send(to: Sequence[str], subject: str, template: str, context: dict[str, Any]) -> None:
     """One mail to all of ``to``, from ``<template>.txt`` and ``<template>.html``. Raises what the mail server does."""
     context |= {"subject": subject, "public_url": settings.PUBLIC_URL, "support_email": settings.SUPPORT_EMAIL}
+    subject = " ".join(subject.split())  # of what Python takes for the end of a line Django refuses CR and LF alone
     message = EmailMultiAlternatives(
         subject=f"{subject} · HelixFlow", body=render_to_string(f"{template}.txt", context), to=list(to)
     )

@@ -52,7 +52,7 @@ def test_the_name_is_saved_and_escaped(browser: Client, owner: User) -> None:
     assert "<script>alert" not in browser.get(URL).content.decode()
 
 
-@pytest.mark.parametrize("name", ["x" * 101, "a\0b"])
+@pytest.mark.parametrize("name", ["x" * 101, "a\0b", "Ann\nYour account is locked"])
 def test_bad_names_are_explained(browser: Client, owner: User, name: str) -> None:
     assert "field__error" in browser.post(URL, {"name": name}).content.decode()
     owner.refresh_from_db()

@@ -35,6 +35,7 @@ def test_it_makes_a_user_who_owns_an_organization() -> None:
         ("a\0bc", "ada@example.com", "username"),
         ("ada", "ada@example\0.com", "email"),
         ("ada", "not an address", "email"),
+        ('"a\x0bBcc:b"@example.com', '"a\x0bBcc:b"@example.com', "email"),
     ],
 )
 def test_it_refuses_bad_and_taken_names(owner: User, username: str, email: str, field: str) -> None:
