@@ -12,6 +12,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from billing.models import Plan
+from helixflow.lib import ids
 
 
 @require_safe
@@ -21,7 +22,10 @@ def landing(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def support(request: HttpRequest) -> HttpResponse:
-    return render(request, "site/support.html")
+    """``?request=req_…`` is what the mail will be about. It isn't looked up: the page tells nobody whose it is."""
+    about = _request_id(request.GET.get("request", ""))
+    mail_to = f"mailto:{settings.SUPPORT_EMAIL}" + (f"?subject=Request%20{about}" if about else "")
+    return render(request, "site/support.html", {"about": about, "mail_to": mail_to})
 
 
 @require_safe
@@ -55,6 +59,14 @@ def security(request: HttpRequest) -> HttpResponse:
     """RFC 9116. It must name an end; a page that is served is a page that is kept up."""
     ends_at = timezone.now().replace(microsecond=0) + timedelta(days=90)
     return render(request, "site/security.txt", {"ends_at": ends_at}, content_type="text/plain; charset=utf-8")
+
+
+def _request_id(text: str) -> str:
+    try:
+        ids.parse_public_id(ids.REQUEST, text)
+    except ValueError:
+        return ""
+    return text
 
 
 def _plans() -> QuerySet[Plan]:

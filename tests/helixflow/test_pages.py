@@ -15,7 +15,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from accounts import api_keys
 from accounts.models import Organization, User
 from billing.seeds import seed_plans
-from helixflow.lib import errors
+from helixflow.lib import errors, ids
 from helixflow.server import health
 from helixflow.views import error_response
 from tests import factories
@@ -206,6 +206,26 @@ def test_an_error_is_a_page_that_needs_no_database(
     assert error.message.split("'")[0] in html
     assert "req_made_for_this_test" in html
     assert response.get("Retry-After") == (str(error.retry_after) if error.retry_after else None)
+
+
+def test_support_is_written_to_about_the_request_that_a_link_names(client: Client) -> None:
+    request_id = ids.new_id(ids.REQUEST)
+    html = page(client, f"/support?request={request_id}")
+    assert f"<code>{request_id}</code>" in html
+    assert html.count(f'href="mailto:{settings.SUPPORT_EMAIL}?subject=Request%20{request_id}"') == 2
+
+
+@pytest.mark.parametrize("query", ["", "?request=", "?request=req_<b>", f"?request={ids.new_id(ids.API_KEY)}"])
+def test_support_repeats_nothing_but_the_id_of_a_request(client: Client, query: str) -> None:
+    html = page(client, f"/support{query}")
+    assert "About one request" not in html
+    assert "?subject=" not in html
+    assert "req_&lt;b" not in html
+
+
+def test_an_error_page_leads_to_support_with_its_request(client: Client) -> None:
+    response = client.get("/nowhere")
+    assert f'href="/support?request={response["X-Request-ID"]}"' in response.content.decode()
 
 
 def test_an_unknown_page_is_a_404_page(client: Client) -> None:
