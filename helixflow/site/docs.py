@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 _HEADING: Final = re.compile(r'<h2 id="(?P<id>[^"]+)" class="anchored">(?P<title>.*?)<a class="anchor"', re.DOTALL)
 _VARIABLE: Final = re.compile(r"# (?P<name>[A-Z][A-Z0-9_]+)=(?P<default>.*)$")
 _TAG: Final = re.compile(r"<[^>]+>")
+_WORD: Final = re.compile(r"\w+(?:[-/_.]\w+)*")
 
 
 class Page(NamedTuple):
@@ -81,10 +82,27 @@ def headings(body: str) -> list[Heading]:
 
 
 @functools.cache
+def _bodies() -> dict[str, str]:
+    """Each page by its slug, as a reader who isn't known sees it."""
+    known = {"api_base_url": f"{settings.PUBLIC_URL}/v1", "public_url": settings.PUBLIC_URL}
+    return {page.slug: render_to_string(page_template(page), known) for page in PAGES}
+
+
+@functools.cache
 def outline() -> dict[str, tuple[Heading, ...]]:
     """The headings of each page by its slug. They are the same for every reader, so they are read once."""
-    known = {"api_base_url": f"{settings.PUBLIC_URL}/v1", "public_url": settings.PUBLIC_URL}
-    return {page.slug: tuple(headings(render_to_string(page_template(page), known))) for page in PAGES}
+    return {slug: tuple(headings(body)) for slug, body in _bodies().items()}
+
+
+def words_below(page: Page) -> dict[str, str]:
+    """Each word once of what stands below each heading, by the heading's id; below none yet: an empty one."""
+    first, *rest = _HEADING.split(_bodies()[page.slug])  # an id, a title, what follows, and again
+    below = {"": first} | dict(zip(rest[::3], rest[2::3], strict=True))
+    return {each: " ".join(sorted(_words(body))) for each, body in below.items()}
+
+
+def _words(body: str) -> set[str]:
+    return {word for word in _WORD.findall(html.unescape(_TAG.sub("", body)).lower()) if len(word) > 2}
 
 
 def page_template(page: Page) -> str:

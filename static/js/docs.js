@@ -1,4 +1,5 @@
-// form[data-docs-search]: what is typed finds headings at once. Without this the form leads to /docs/search.
+// form[data-docs-search]: what is typed finds headings at once, and what stands below them. Without this the form leads
+// to /docs/search, which ranks alike.
 const MOST = 12;
 let index;
 
@@ -10,9 +11,10 @@ function entries() {
 function matches(all, text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length) return [];
-  const found = all.filter(([, , , known]) => words.every((word) => known.includes(word)));
-  const begins = ([title]) => title.toLowerCase().startsWith(words[0]);
-  return found.sort((one, other) => begins(other) - begins(one)).slice(0, MOST);
+  const has = (known) => words.every((word) => known.includes(word));
+  const rank = ([title, , , known]) => (title.toLowerCase().startsWith(words[0]) ? 0 : has(known) ? 1 : 2);
+  const found = all.filter(([, , , known, below]) => has(`${known} ${below}`));
+  return found.sort((one, other) => rank(one) - rank(other)).slice(0, MOST);
 }
 
 function item([title, at, href]) {

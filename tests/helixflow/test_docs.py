@@ -93,6 +93,8 @@ def test_an_unknown_page_is_404(client: Client, path: str) -> None:
         ("TWO-factor", "/docs/authentication#two-factor"),
         ("rotate key", "/docs/api/api-keys#rotateApiKey"),
         ("post /embeddings", "/docs/api/embeddings#createEmbedding"),
+        ("idempotency-key", "/docs/errors#idempotency"),
+        ("top_p", "/docs/api/chat#createChatCompletion"),
     ],
 )
 def test_what_is_sought_is_found(client: Client, text: str, found: str) -> None:
@@ -102,7 +104,15 @@ def test_what_is_sought_is_found(client: Client, text: str, found: str) -> None:
 
 def test_a_search_that_finds_nothing_says_so_and_escapes(client: Client) -> None:
     html = client.get("/docs/search", {"q": "<b>zebra"}).content.decode()
-    assert "Nothing has “&lt;b&gt;zebra”" in html
+    assert "Nothing says “&lt;b&gt;zebra”" in html
+
+
+def test_titles_are_found_before_texts() -> None:
+    found = doc_search.search("limits")
+    assert found[0].href == "/docs/limits"
+    titled = ["limits" in entry.words for entry in found]
+    assert titled == sorted(titled, reverse=True)
+    assert not all(titled)
 
 
 def test_the_index_of_the_search_box_is_that_of_the_page(client: Client) -> None:
