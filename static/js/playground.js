@@ -127,10 +127,21 @@ async function answer(turn, column) {
   await stream(turn, column, made, body, stopper.signal);
   running.delete(made);
   made.running = false;
-  refresh(turn, column);
+  following(() => refresh(turn, column));
   store.save();
   reader.end(made.failure ? made.failure.message : `${made.model} has answered.`);
   if (made.facts.recorded) fetchCost(turn, column, made);
+}
+
+// What grows at the end of the page stays in sight, above the composer, unless somebody has scrolled up.
+function following(change) {
+  const atEnd = document.documentElement.scrollHeight - innerHeight - scrollY < NEAR_END_PX;
+  change();
+  if (atEnd) toEnd();
+}
+
+function toEnd() {
+  scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
 }
 
 async function stream(turn, column, made, body, signal) {
@@ -139,9 +150,7 @@ async function stream(turn, column, made, body, signal) {
     waiting = false;
     const element = elementOf(turn, column);
     if (!element || element.querySelector("form")) return;
-    const atEnd = document.documentElement.scrollHeight - innerHeight - scrollY < NEAR_END_PX;
-    paint(find("body", element), made.text);
-    if (atEnd) scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
+    following(() => paint(find("body", element), made.text));
   };
   const onText = (text) => {
     made.text += text;
@@ -172,7 +181,7 @@ async function fetchCost(turn, column, made) {
     if (!found) continue;
     made.cost = found.cost;
     const element = elementOf(turn, column);
-    if (element && turn.answers[column] === made) showFacts(element, made);
+    if (element && turn.answers[column] === made) following(() => showFacts(element, made));
     store.save();
     return;
   }
@@ -197,7 +206,7 @@ function send() {
   show();
   store.save();
   for (const column of columns(state)) answer(turn, column);
-  elementOf(turn, columns(state)[0])?.scrollIntoView({ block: "nearest" });
+  toEnd();
 }
 
 function stop() {

@@ -99,6 +99,17 @@ def test_two_models_answer_side_by_side(playground: Page):
     assert models == ["smollm2-135m-instruct", "gpt-4"]
 
 
+def test_the_newest_answer_is_in_sight_above_the_editor(playground: Page):
+    playground.set_viewport_size({"width": 1280, "height": 600})
+    for count in range(1, 5):
+        say(playground, f"Name river number {count}.")
+        answered(playground, count)
+    end = answers(playground).last.bounding_box()
+    editor = playground.locator("[data-composer]").bounding_box()
+    assert end and editor
+    assert end["y"] + end["height"] <= editor["y"]
+
+
 def test_what_the_api_refuses_is_shown_by_its_field(playground: Page, console_errors: list[str]):
     playground.get_by_label("Temperature").fill("3")
     say(playground, "Hello")
