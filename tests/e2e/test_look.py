@@ -179,6 +179,15 @@ def test_a_phone_never_scrolls_sideways_and_has_room_for_fingers(
     assert small == {}
 
 
+def test_logging_out_is_in_sight_on_a_low_screen(page: Page, context: BrowserContext, site: str, user: User) -> None:
+    sign_in(context, user, site)
+    page.set_viewport_size({"width": 1280, "height": 620})
+    page.goto(f"{site}/dashboard/profile")
+    expect(page.get_by_role("button", name="Log out")).to_be_in_viewport(ratio=1)
+    page.get_by_label("Dashboard", exact=True).get_by_role("link", name="Support").focus()
+    expect(page.get_by_label("Dashboard", exact=True).get_by_role("link", name="Support")).to_be_in_viewport(ratio=1)
+
+
 def test_pages_do_not_jump_while_they_load(page: Page, site: str) -> None:
     page.add_init_script(WATCH_SHIFTS)
     shifts = {}
