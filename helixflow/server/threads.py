@@ -9,7 +9,7 @@ are synchronous; an asynchronous one would run, but in a loop of its own.
 import asyncio
 import contextvars
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
+from django.db import close_old_connections
 from django.urls import set_script_prefix
 
 from helixflow.lib import errors
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 THREADS: Final = 12
 WAIT_S: Final = 3.0  # for a free thread
-ANSWER_S: Final = 60.0  # for a view; its thread goes on, since nothing can stop it
+ANSWER_S: Final = 15.0  # for a view; its thread goes on, since nothing can stop it
+STREAMS: Final = 4  # sent at once, in threads of their own: whoever reads slowly takes none from the pages
 
 
 class ThreadedDjango(ASGIHandler):
@@ -35,6 +37,8 @@ class ThreadedDjango(ASGIHandler):
         self.load_middleware(is_async=False)
         self.pool = ThreadPoolExecutor(threads, "django")  # its threads start with the first requests, after any fork
         self.free = asyncio.Semaphore(threads)
+        self.streams = ThreadPoolExecutor(STREAMS, "streams")
+        self.free_streams = asyncio.Semaphore(STREAMS)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -45,39 +49,54 @@ class ThreadedDjango(ASGIHandler):
             async with asyncio.timeout(WAIT_S):
                 await self.free.acquire()
             async with asyncio.timeout(ANSWER_S):
-                response = await asyncio.wrap_future(self.submit(scope, body, send))
+                response = await asyncio.wrap_future(submit(self.pool, self.free, self.respond, scope, body))
         except TimeoutError:
             logger.error("no thread answered %r", scope["path"])  # noqa: TRY400  # nothing of ours to trace
             await busy(scope, send)
             return
-        if response is not None:
+        if response.streaming:
+            await self.send_parts(response, scope, send)
+        else:
             await self.send_response(response, send)
 
-    def submit(self, scope: Any, body: Any, send: Any) -> "Future[Any]":
+    async def send_parts(self, response: Any, scope: Any, send: Any) -> None:
+        """For as long as it takes: the server itself hangs up on who reads nothing."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self.free_streams.acquire()
+        except TimeoutError:
+            logger.error("no thread sends %r", scope["path"])  # noqa: TRY400  # as above
+            await busy(scope, send)
+            await asyncio.wrap_future(self.pool.submit(response.close))
+            return
         loop = asyncio.get_running_loop()
+        await asyncio.wrap_future(submit(self.streams, self.free_streams, send_stream, response, send, loop))
 
-        def release(_: object) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self.free.release)
-
-        job = self.pool.submit(contextvars.copy_context().run, self.respond, scope, body, send, loop)
-        job.add_done_callback(release)
-        return job
-
-    def respond(self, scope: Any, body: Any, send: Any, loop: asyncio.AbstractEventLoop) -> Any:
-        """In a thread: the whole of Django. Returns the response, or None if it was a stream and has been sent."""
+    def respond(self, scope: Any, body: Any) -> Any:
+        """In a thread: the whole of Django. Returns the response; one that streams is not closed."""
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
         request, refusal = self.create_request(scope, body)
         response: Any = refusal if request is None else self.get_response(request)
-        try:
-            if not response.streaming:
-                return response
-            send_stream(response, send, loop)
-            return None
-        finally:
+        if response.streaming:
+            close_old_connections()
+        else:
             response.close()  # also tells request_finished, in the thread whose connections it looks after
-            body.close()
+        body.close()
+        return response
+
+
+def submit(pool: ThreadPoolExecutor, free: asyncio.Semaphore, work: Callable[..., Any], *args: Any) -> "Future[Any]":
+    """``free`` was acquired, and is released once the work is done, whether or not somebody waits for it by then."""
+    loop = asyncio.get_running_loop()
+
+    def release(_: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(free.release)
+
+    job = pool.submit(contextvars.copy_context().run, work, *args)
+    job.add_done_callback(release)
+    return job
 
 
 def send_stream(response: Any, send: Any, loop: asyncio.AbstractEventLoop) -> None:
@@ -86,10 +105,13 @@ def send_stream(response: Any, send: Any, loop: asyncio.AbstractEventLoop) -> No
     def put(message: dict[str, Any]) -> None:
         asyncio.run_coroutine_threadsafe(send(message), loop).result()
 
-    put({"type": "http.response.start", "status": response.status_code, "headers": list(head(response))})
-    for part in response:
-        put({"type": "http.response.body", "body": part, "more_body": True})
-    put({"type": "http.response.body", "body": b""})
+    try:
+        put({"type": "http.response.start", "status": response.status_code, "headers": list(head(response))})
+        for part in response:
+            put({"type": "http.response.body", "body": part, "more_body": True})
+        put({"type": "http.response.body", "body": b""})
+    finally:
+        response.close()  # tells request_finished, as above
 
 
 def head(response: Any) -> Iterable[tuple[bytes, bytes]]:

@@ -101,5 +101,33 @@ def test_streams_go_part_by_part():
     assert asyncio.run(ask(ThreadedDjango(), "/parts"))[2] == [b"0", b"1", b"2"]
 
 
+def test_a_stream_may_take_longer_than_a_view(monkeypatch):
+    monkeypatch.setattr(threads, "ANSWER_S", 0.2)
+
+    async def scenario():
+        slow = asyncio.create_task(ask(ThreadedDjango(), "/slow-parts"))
+        await asyncio.sleep(0.4)
+        thread_urls.gate.set()
+        return await slow
+
+    assert asyncio.run(scenario())[2] == [b"first", b"last"]
+
+
+def test_streams_to_slow_readers_take_no_thread_from_pages(monkeypatch):
+    monkeypatch.setattr(threads, "WAIT_S", 0.1)
+    monkeypatch.setattr(threads, "STREAMS", 2)
+
+    async def scenario():
+        app = ThreadedDjango(threads=1)
+        slow = [asyncio.create_task(ask(app, "/slow-parts")) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        statuses = [(await ask(app, path))[0] for path in ("/quick", "/parts", "/quick")]
+        thread_urls.gate.set()
+        await asyncio.gather(*slow)
+        return [*statuses, (await ask(app, "/parts"))[0]]
+
+    assert asyncio.run(scenario()) == [200, 503, 200, 200]
+
+
 def test_a_query_that_is_no_text_is_a_bad_request():
     assert asyncio.run(ask(ThreadedDjango(), "/quick", query=b"\xff"))[0] == 400

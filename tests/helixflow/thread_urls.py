@@ -1,6 +1,7 @@
 """Views for test_threads.py."""
 
 import threading
+from collections.abc import Iterator
 
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -30,4 +31,19 @@ def parts(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(str(number) for number in range(3))
 
 
-urlpatterns = [path("wait", wait), path("quick", quick), path("backend", backend), path("parts", parts)]
+def slow_parts(request: HttpRequest) -> StreamingHttpResponse:
+    def made() -> Iterator[str]:
+        yield "first"
+        gate.wait(10)
+        yield "last"
+
+    return StreamingHttpResponse(made())
+
+
+urlpatterns = [
+    path("wait", wait),
+    path("quick", quick),
+    path("backend", backend),
+    path("parts", parts),
+    path("slow-parts", slow_parts),
+]
