@@ -204,7 +204,8 @@ def backlog() -> int:
 def verify(total: int, *, subscribed: bool) -> None:
     from django.db.models import Sum
 
-    from billing.models import UsageHour, UsageMonth, UsageRecord
+    from billing.models import UsageMonth, UsageRecord
+    from billing.rollup_models import UsageHour
     from webhooks.models import Delivery, Event
 
     found = {

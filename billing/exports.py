@@ -6,8 +6,9 @@ from typing import Any
 
 from accounts import deletions, erasure, exporting, exports
 from accounts.models import Organization
-from billing.models import Refusal, SubscriptionChange, UsageHour, UsageMonth, UsageRecord
+from billing.models import Refusal, SubscriptionChange, UsageMonth, UsageRecord
 from billing.plan_models import QuotaGrant, UpgradeRequest
+from billing.rollup_models import UsageHour
 from helixflow.lib import ids
 
 # A record's own columns that are told as they are. The deployment is the platform's own affair.

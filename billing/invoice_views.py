@@ -64,16 +64,8 @@ def month(request: HttpRequest, month: str) -> HttpResponse:
 def file(request: HttpRequest, month: str) -> StreamingHttpResponse:
     organization = access.page_membership(request).organization
     statement = invoices.of(organization, invoices.parse(month), now=clock.now())
-    response = StreamingHttpResponse(_encoded(invoices.rows(organization, statement)), content_type="text/csv")
-    response["Content-Disposition"] = f'attachment; filename="helixflow-{statement.month.slug}.csv"'
-    return response
-
-
-def _encoded(rows: Iterator[list[str]]) -> Iterator[str]:
-    """A text that begins as a formula does gets a quote before it; numbers here have no sign."""
-    writer: Any = csv.writer(_Echo())
-    for row in rows:
-        yield writer.writerow([csv_export.defused(text) for text in row])
+    header, *lines = invoices.rows(organization, statement)
+    return csv_export.response(f"helixflow-{statement.month.slug}.csv", header, lines)
 
 
 def _capped(lines: list[Line], what: str) -> list[Line]:

@@ -18,7 +18,8 @@ from django.db.models import Sum
 
 from accounts.models import ApiKey, Organization
 from billing import money, months
-from billing.models import UsageHour, UsageMonth
+from billing.models import UsageMonth
+from billing.rollup_models import UsageDay
 from helixflow.lib import errors, ids
 
 LISTED: Final = 24  # months on a page
@@ -149,10 +150,10 @@ def _row(month: str, key_id: str, label: str, model: str, line: Line) -> list[st
 
 def _detail(organization: Organization, month: int) -> dict[tuple[uuid.UUID, str], Line]:
     begins, ends = (datetime.fromtimestamp(moment, UTC) for moment in months.bounds(month))
-    hours = UsageHour.objects.filter(organization=organization, hour__gte=begins, hour__lt=ends)
+    days = UsageDay.objects.filter(organization=organization, hour__gte=begins, hour__lt=ends)
     names = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "cost")
     sums: Any = {f"all_{name}": Sum(name) for name in names}
-    found: Any = hours.values("api_key_id", "model").annotate(**sums).order_by()
+    found: Any = days.values("api_key_id", "model").annotate(**sums).order_by()
     return {
         (row["api_key_id"], row["model"]): Line(
             "",

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import ClassVar, Final
 
 from django.conf import settings
-from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
@@ -18,6 +17,12 @@ from billing.plan_models import (  # noqa: F401  # Django looks for models here
     AlertSettings,
     QuotaGrant,
     UpgradeRequest,
+)
+from billing.rollup_models import (  # noqa: F401  # Django looks for models here
+    UsageDay,
+    UsageDayOfAllKeys,
+    UsageHour,
+    UsageHourOfAllKeys,
 )
 from helixflow.lib import ids
 
@@ -238,54 +243,6 @@ class UsageRecord(models.Model):
     @property
     def completion_tokens(self) -> int:
         return self.output_tokens + self.reasoning_tokens + self.output_audio_tokens
-
-
-def _digits_of(histogram: str) -> "models.GeneratedField":
-    """The histogram as one number, so that ``sum()`` adds histograms, at a tenth of the cost of adding arrays.
-
-    Ten decimal digits a bucket, the first bucket lowest; ``billing.reports.timeseries`` reads it.
-    """
-    return models.GeneratedField(
-        expression=models.Func(models.F(histogram), function="billing_histogram_digits"),
-        output_field=models.DecimalField(max_digits=1000, decimal_places=0),
-        db_persist=True,
-        editable=False,
-    )
-
-
-class UsageHour(models.Model):
-    """The records of one hour, added up (``billing.metering.rollups``).
-
-    Histograms have the bounds of ``billing.metering.histograms``.
-    """
-
-    organization = models.ForeignKey(Organization, models.DO_NOTHING, db_constraint=False, db_index=False)
-    api_key = models.ForeignKey(ApiKey, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
-    hour = models.DateTimeField()
-    model = models.TextField(blank=True)
-    deployment = models.TextField(blank=True)
-    requests = models.BigIntegerField(default=0)
-    units = models.BigIntegerField(default=0)
-    failures = models.JSONField(default=dict)  # error code → requests
-    prompt_tokens = models.BigIntegerField(default=0)  # cached ones included
-    cached_tokens = models.BigIntegerField(default=0)
-    completion_tokens = models.BigIntegerField(default=0)
-    cost = models.DecimalField(max_digits=24, decimal_places=12, default=Decimal(0))
-    duration_histogram = ArrayField(models.BigIntegerField(), default=list)
-    first_token_histogram = ArrayField(models.BigIntegerField(), default=list)
-    duration_digits = _digits_of("duration_histogram")
-    first_token_digits = _digits_of("first_token_histogram")
-
-    class Meta:
-        constraints: ClassVar = [
-            # In this order it also serves the dashboard: an organization's hours, of all keys or one.
-            models.UniqueConstraint(
-                fields=["organization", "hour", "api_key", "model", "deployment"], name="usage_hour_unique"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.organization_id} {self.hour:%Y-%m-%d %H}h {self.model}"
 
 
 class UsageMonth(models.Model):

@@ -143,7 +143,7 @@ def _plan_page(request: HttpRequest, membership: Membership, caps: CapsForm | No
         "upgrade": _shown(upgrades.latest(organization)),
         "form": caps or CapsForm(subscription),
         "alerts": getattr(organization, "alert_settings", None) or AlertSettings(organization=organization),
-        "read_only": _why_read_only(membership),
+        "read_only": access.why_not_manager(membership, of="its plan"),
         "currency": settings.CURRENCY,
     }
     return render(request, "billing/plan.html", context)
@@ -182,14 +182,6 @@ def _history(organization: Organization) -> list[tuple[SubscriptionChange, str]]
         return user.get_short_name()
 
     return [(change, by(change)) for change in changes[:HISTORY]]
-
-
-def _why_read_only(membership: Membership) -> str:
-    try:
-        access.require_manager(membership, of="its plan")
-    except errors.AuthorizationFailed as refused:
-        return refused.message
-    return ""
 
 
 urlpatterns = [

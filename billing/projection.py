@@ -14,7 +14,7 @@ from django.db.models import Sum
 
 from accounts.models import Organization
 from billing import months
-from billing.models import UsageHour
+from billing.rollup_models import UsageHourOfAllKeys
 
 WINDOW: Final = dt.timedelta(days=7)
 LEAST: Final = dt.timedelta(days=1)
@@ -48,7 +48,7 @@ def of(
     elapsed = min(WINDOW, until - organization.created_at)
     if elapsed < LEAST:
         return None
-    hours = UsageHour.objects.filter(organization=organization, hour__gte=until - WINDOW, hour__lt=until)
+    hours = UsageHourOfAllKeys.objects.filter(organization=organization, hour__gte=until - WINDOW, hour__lt=until)
     found = hours.aggregate(units=Sum("units"), cost=Sum("cost"))
     if found["units"] is None:
         return None

@@ -2,23 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
-from urllib.parse import urlencode
+from typing import Any, ClassVar, Final
 
 from django import forms
-from django.utils import timezone
 
 from accounts.models import ApiKey, Organization
 from billing.reports import receipts
 from helixflow.lib import errors, ids
-from webhooks.delivery_forms import RangeForm
+from helixflow.lib.log_forms import LogFilters
 
-PERIODS: Final = {
-    "hour": ("1 hour", timedelta(hours=1)),
-    "day": ("24 hours", timedelta(days=1)),
-    "week": ("7 days", timedelta(days=7)),
-    "month": ("30 days", timedelta(days=30)),
-}
 STATUSES: Final = (400, 403, 404, 413, 415, 499, 500, 503)
 ERROR_CODES: Final = sorted(
     {
@@ -32,9 +24,17 @@ ERROR_CODES: Final = sorted(
 KEYS: Final = 200  # to choose from; another can be chosen by a link
 
 
-class LogForm(RangeForm):
-    """Filters, all optional, beside ``q``: the id of one request. A ``period`` is one of ``PERIODS``; exact times go
-    before it."""
+class LogForm(LogFilters):
+    """Beside the filters ``q``: the id of one request."""
+
+    PERIODS: ClassVar = {
+        "hour": ("1 hour", timedelta(hours=1)),
+        "day": ("24 hours", timedelta(days=1)),
+        "week": ("7 days", timedelta(days=7)),
+        "month": ("30 days", timedelta(days=30)),
+    }
+    FILTERS = ("key", "model", "status", "error", "end_user", "since", "until")
+    MENUS = ("key", "status", "error")
 
     q = forms.CharField(
         required=False,
@@ -75,27 +75,11 @@ class LogForm(RangeForm):
         strip=False,
         widget=forms.TextInput(attrs={"placeholder": "As sent in “user”", "autocomplete": "off"}),
     )
-    period = forms.ChoiceField(
-        required=False,
-        choices=[("", "All time"), *((name, label) for name, (label, _) in PERIODS.items())],
-        widget=forms.HiddenInput,
-        error_messages={"invalid_choice": "There is no such period: choose one of those above, or exact times."},
-    )
 
     def __init__(self, organization: Organization, data: Mapping[str, Any]) -> None:
         super().__init__(data)
         self.keys = _keys(organization, str(data.get("key", "")))
-        field = self.fields["key"]
-        assert isinstance(field, forms.ChoiceField)  # noqa: S101  # for the type checker
-        field.choices = [("", "All"), *((public_id, _label(key)) for public_id, key in self.keys.items())]
-        for name in ("since", "until"):
-            self.fields[name].required = False
-        for name in ("key", "status", "error"):
-            self.fields[name].widget.attrs["data-autosubmit"] = ""
-
-    @property
-    def is_exact(self) -> bool:
-        return bool(self.cleaned_data.get("since") or self.cleaned_data.get("until"))
+        self.choices("key", [("", "All"), *((public_id, _label(key)) for public_id, key in self.keys.items())])
 
     @property
     def shows_more(self) -> bool:
@@ -103,16 +87,10 @@ class LogForm(RangeForm):
         folded = ("error", "end_user", "since", "until")
         return any(self.data.get(name) or name in self.errors for name in folded)
 
-    @property
-    def period_in_force(self) -> str:
-        """Empty where exact times were given."""
-        return "" if self.is_exact else str(self.cleaned_data.get("period", ""))
-
     def values(self) -> dict[str, Any]:
         """As ``billing.reports.receipts.search`` takes them."""
         chosen = self.cleaned_data
         key = self.keys.get(chosen["key"])
-        since = timezone.now() - PERIODS[self.period_in_force][1] if self.period_in_force else chosen["since"]
         status = chosen["status"]
         return {
             "api_key_id": key.id if key else None,
@@ -120,15 +98,9 @@ class LogForm(RangeForm):
             "end_user": chosen["end_user"] or None,
             "status": int(status) if status.isdigit() else status or None,
             "error_code": chosen["error"] or None,
-            "since": since,
+            "since": self.since_in_force,
             "until": chosen["until"],
         }
-
-    def query(self, **changed: str) -> str:
-        """The filters as a query string, to go on from here with some of them ``changed``."""
-        names = ("key", "model", "status", "error", "end_user", "since", "until")
-        chosen = {name: str(self.data.get(name, "")) for name in names} | {"period": self.period_in_force} | changed
-        return urlencode({name: value for name, value in chosen.items() if value})
 
 
 def _keys(organization: Organization, chosen: str) -> dict[str, ApiKey]:

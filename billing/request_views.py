@@ -20,7 +20,7 @@ from billing.api.requests import completion_id, represent_receipt
 from billing.metering.announcing import explain
 from billing.models import STARTER_PER_MINUTE, STARTER_PER_MONTH, KeyLimits, Price, SubscriptionChange, UsageRecord
 from billing.reports import receipts, standing, timings
-from billing.request_forms import PERIODS, LogForm
+from billing.request_forms import LogForm
 from helixflow.lib import errors, ids, paging
 
 PAGE: Final = 50
@@ -70,7 +70,7 @@ def log(request: HttpRequest) -> HttpResponse:
             return HttpResponse(status=204, headers={"HX-Refresh": "true"})
         return _render(request, membership, "_rows", context)
     context |= {
-        "periods": _periods(form) if form.is_valid() else [],
+        "periods": form.periods if form.is_valid() else [],
         "has_any": bool(context["records"]) or receipts.search(membership.organization_id).exists(),
     }
     return _render(request, membership, "list", context)
@@ -120,19 +120,6 @@ def _listed(membership: Membership, form: LogForm, cursor: str | None) -> dict[s
         "newest": (form.query() or "period=") if cursor else "",
         "is_filtered": bool(form.query()),
     }
-
-
-def _periods(form: LogForm) -> list[dict[str, Any]]:
-    """Links that change the period and nothing else; exact times give way to it."""
-    names = {"": "All time"} | {name: label for name, (label, _) in PERIODS.items()}
-    return [
-        {
-            "label": label,
-            "query": form.query(period=name, since="", until="") or "period=",
-            "current": not form.is_exact and form.period_in_force == name,
-        }
-        for name, label in names.items()
-    ]
 
 
 def _receipt(organization: Organization, record: UsageRecord) -> dict[str, Any]:

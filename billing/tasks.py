@@ -1,23 +1,14 @@
 """Mails about plan, quota and budget. Arguments are JSON: ids of rows, which the worker reads."""
 
-import smtplib
 import uuid
 from typing import Any
 
 from celery import shared_task
 from celery.app.task import Task
-from django import db
 
 from billing import alerts, mails
 from helixflow.lib import tasks
 
-# About ten minutes of tries. No wait over 60 s: a longer one outlives the broker's visibility timeout.
-_mail_task = shared_task(
-    autoretry_for=(OSError, smtplib.SMTPException, db.OperationalError, db.InterfaceError),
-    max_retries=12,
-    retry_backoff=2,
-    retry_backoff_max=60,
-)
 
 
 def enqueue(task: "Task[..., Any]", *args: str) -> bool:
@@ -34,21 +25,21 @@ def watch_alerts() -> None:
             break  # found again once it must have been given up
 
 
-@_mail_task
+@tasks.mail_task
 def send_alert(alert_id: str) -> None:
     mails.send_alert(uuid.UUID(alert_id))
 
 
-@_mail_task
+@tasks.mail_task
 def tell_staff_of_upgrade(request_id: str) -> None:
     mails.tell_staff_of_upgrade(uuid.UUID(request_id))
 
 
-@_mail_task
+@tasks.mail_task
 def tell_owners_of_upgrade(request_id: str) -> None:
     mails.tell_owners_of_upgrade(uuid.UUID(request_id))
 
 
-@_mail_task
+@tasks.mail_task
 def tell_owners_of_grant(grant_id: str) -> None:
     mails.tell_owners_of_grant(uuid.UUID(grant_id))

@@ -13,9 +13,9 @@ from django.db.models import QuerySet
 
 from accounts.models import ApiKey
 from billing import money
-from billing.models import UsageHour
 from billing.reports import timeseries
 from billing.reports.timeseries import Span, Sums, TooMuch
+from billing.rollup_models import UsageSums
 from helixflow.lib import clock, csv_export, ids
 
 ROWS: Final = 100_000  # at most; a row is a group in a bucket
@@ -46,7 +46,7 @@ def _groups(organization_id: uuid.UUID, span: Span, group_by: str, filters: Mapp
     """How many there are, or at most can be."""
     if group_by not in {"key", "model"}:
         return 20  # environments are three, error codes a dozen
-    hours = timeseries.hours_of(organization_id, span, filters)
+    hours = timeseries.sums_of(organization_id, span, filters, by_key=group_by in timeseries.BY_KEY)
     return int(hours.order_by().values(timeseries.COLUMNS[group_by]).distinct().count())
 
 
@@ -60,7 +60,7 @@ def _lines(
     columns = _GROUP_COLUMNS.get(group_by, () if group_by == timeseries.NONE else (group_by,))
     yield _line(["start", *columns, *_REQUESTS, *(() if by_status else (*_AMOUNTS, *_TIMES))])
     for part in _parts(span, at_once):
-        hours = timeseries.hours_of(organization_id, part, filters)
+        hours = timeseries.sums_of(organization_id, part, filters, by_key=group_by in timeseries.BY_KEY)
         if group_by == timeseries.ENVIRONMENT:
             hours = timeseries.with_environment(hours, organization_id)
         yield "".join(
@@ -69,7 +69,7 @@ def _lines(
         )
 
 
-def _sorted(hours: "QuerySet[UsageHour]", span: Span, group_by: str) -> list[tuple[Any, Any, Sums]]:
+def _sorted(hours: "QuerySet[UsageSums]", span: Span, group_by: str) -> list[tuple[Any, Any, Sums]]:
     points = timeseries.points_of(hours, span, timeseries.COLUMNS.get(group_by))
     if group_by == timeseries.STATUS:
         points = timeseries.by_status(points[None])

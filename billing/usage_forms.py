@@ -166,7 +166,8 @@ class UsageForm(forms.Form):
         start, end, bucket = self._bounds()
         span = Span.around(start, end, self.cleaned_data["bucket"] or bucket)
         passed = max(min(span.end, clock.now()) - span.start, timedelta(hours=1))
-        return Period(span, Span(timeseries.floor(span.start - passed, HOUR), span.start, HOUR))
+        unit = HOUR if span.bucket == HOUR else DAY  # days are read as days
+        return Period(span, Span(timeseries.floor(span.start - passed, unit), span.start, unit))
 
     def _bounds(self) -> tuple[datetime, datetime, str]:
         chosen, now = self.cleaned_data, clock.now()

@@ -19,7 +19,8 @@ from billing import months
 from billing.admission import redis_keys
 from billing.metering import partitions, rollups
 from billing.metering.rollups import HourKey, HourSums, MonthKey, MonthSums
-from billing.models import UsageHour, UsageMonth, UsageRecord
+from billing.models import UsageMonth, UsageRecord
+from billing.rollup_models import UsageHour
 from helixflow.lib import ids, redis
 
 CHUNK: Final = 2_000

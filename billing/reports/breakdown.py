@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib.postgres.aggregates import JSONBAgg
-from django.db.models import BooleanField, Case, ExpressionWrapper, F, JSONField, Q, Sum, Value, When
+from django.db.models import Case, F, JSONField, Q, Sum, Value, When
 
 from accounts.models import ApiKey
 from billing.reports import timeseries
@@ -31,11 +31,10 @@ Group = uuid.UUID | str | None
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What one key used of one model, without times."""
+    """What one key used of one model, without times. ``api_key_id`` None: all keys together."""
 
-    api_key_id: uuid.UUID
+    api_key_id: uuid.UUID | None
     model: str
-    earlier: bool  # in the period before
     sums: Sums
 
 
@@ -68,9 +67,10 @@ def read(
     ``rank_by``: what the leading groups have most of. ``filters``: api_key_id and model.
     """
     filters = filters or {}
-    pairs = _pairs(organization_id, span, before)
-    chosen = [pair for pair in pairs if all(getattr(pair, name) == value for name, value in filters.items())]
-    ranked = _ranked(organization_id, [pair for pair in chosen if not pair.earlier], group_by, rank_by)
+    found = _pairs(organization_id, span, by_key=group_by in timeseries.BY_KEY or "api_key_id" in filters)
+    earlier = _pairs(organization_id, before, by_key="api_key_id" in filters)
+    chosen, chosen_before = _chosen(found, filters), _chosen(earlier, filters)
+    ranked = _ranked(organization_id, chosen, group_by, rank_by)
     leading = ranked if len(ranked) <= LEADING + 1 else ranked[:LEADING]
     points = _points(organization_id, span, group_by, leading, filters)
     series = [Series(group, timeseries.total(points[group]), points[group]) for group in leading if group in points]
@@ -81,26 +81,22 @@ def read(
         totals.add(each.totals)
     return Breakdown(
         totals=totals,
-        before=_added([pair.sums for pair in chosen if pair.earlier]),
+        before=_added([pair.sums for pair in chosen_before]),
         series=series,
         others=others,
         more=len(ranked) - len(leading),
-        models=_models(pairs),
+        models=_models(found),
     )
 
 
 _REST: Final = object()
 
 
-def _pairs(organization_id: uuid.UUID, span: Span, before: Span) -> list[Pair]:
-    """Both periods at once: every hour of them is read, so once is enough."""
-    both = Span(min(before.start, span.start), span.end, span.bucket)
-    earlier = ExpressionWrapper(Q(hour__lt=span.start), output_field=BooleanField())
+def _pairs(organization_id: uuid.UUID, span: Span, *, by_key: bool) -> list[Pair]:
+    """The busiest of a period. Those of a period before need no keys, unless one was chosen."""
     rows = (
-        timeseries.hours_of(organization_id, both, {})
-        .exclude(hour__gte=before.end, hour__lt=span.start)
-        .annotate(earlier=earlier)
-        .values("api_key_id", "model", "earlier")
+        timeseries.sums_of(organization_id, span, {}, by_key=by_key)
+        .values("model", *(["api_key_id"] if by_key else []))
         .order_by()
         .annotate(
             total_requests=Sum("requests"),
@@ -109,13 +105,12 @@ def _pairs(organization_id: uuid.UUID, span: Span, before: Span) -> list[Pair]:
             total_cost=Sum("cost"),
             all_failures=JSONBAgg("failures", filter=~Q(failures={}), default=Value([], JSONField())),
         )
-        .order_by("-total_requests")[: 2 * PAIRS]
+        .order_by("-total_requests")[:PAIRS]
     )
     return [
         Pair(
-            row["api_key_id"],
+            row.get("api_key_id"),
             row["model"],
-            row["earlier"],
             Sums(
                 requests=int(row["total_requests"]),
                 prompt_tokens=int(row["total_prompt"]),
@@ -128,12 +123,18 @@ def _pairs(organization_id: uuid.UUID, span: Span, before: Span) -> list[Pair]:
     ]
 
 
+def _chosen(pairs: Sequence[Pair], filters: Mapping[str, Any]) -> list[Pair]:
+    return [pair for pair in pairs if all(getattr(pair, name) == value for name, value in filters.items())]
+
+
 def _ranked(organization_id: uuid.UUID, pairs: Sequence[Pair], group_by: str, rank_by: str) -> list[Group]:
     """The groups there are, those with most first."""
     if group_by == timeseries.NONE:
         return [None]
     amounts: dict[Group, Decimal] = defaultdict(Decimal)
-    environments = environments_of(organization_id) if group_by == timeseries.ENVIRONMENT else {}
+    environments: dict[uuid.UUID | None, str] = {}
+    if group_by == timeseries.ENVIRONMENT:
+        environments = dict(environments_of(organization_id).items())
     for pair in pairs:
         if group_by == timeseries.STATUS:
             amounts[timeseries.OK] += pair.sums.requests - pair.sums.failed
@@ -160,17 +161,37 @@ def environments_of(organization_id: uuid.UUID) -> dict[uuid.UUID, str]:
 def _points(
     organization_id: uuid.UUID, span: Span, group_by: str, leading: Sequence[Group], filters: Mapping[str, Any]
 ) -> dict[Any, dict[datetime, Sums]]:
-    hours = timeseries.hours_of(organization_id, span, filters)
+    sums = timeseries.sums_of(organization_id, span, filters, by_key=group_by in timeseries.BY_KEY)
     if group_by in {timeseries.NONE, timeseries.STATUS}:
-        points: dict[Any, dict[datetime, Sums]] = timeseries.points_of(hours, span, None)
+        points: dict[Any, dict[datetime, Sums]] = timeseries.points_of(sums, span, None)
         return points if group_by == timeseries.NONE else _led(timeseries.by_status(points[None]), leading)
     if group_by == timeseries.ENVIRONMENT:
-        return timeseries.points_of(timeseries.with_environment(hours, organization_id), span, "environment")
-    column = timeseries.COLUMNS[group_by]
+        return timeseries.points_of(timeseries.with_environment(sums, organization_id), span, "environment")
+    if group_by == "key":
+        return _points_of_keys(organization_id, span, leading, filters)
     # PostgreSQL puts the others together, so that what comes back is bounded.
-    hours = hours.annotate(leads=Case(When(**{f"{column}__in": leading}, then=F(column)), default=None))
-    found = timeseries.points_of(hours, span, "leads")
+    column = timeseries.COLUMNS[group_by]
+    sums = sums.annotate(leads=Case(When(**{f"{column}__in": leading}, then=F(column)), default=None))
+    found = timeseries.points_of(sums, span, "leads")
     return {_REST if group is None else group: points for group, points in found.items()}
+
+
+def _points_of_keys(
+    organization_id: uuid.UUID, span: Span, leading: Sequence[Group], filters: Mapping[str, Any]
+) -> dict[Any, dict[datetime, Sums]]:
+    """The others are all keys together but for the leading ones: two short readings in place of one of every key."""
+    sums: Any = timeseries.sums_of(organization_id, span, filters, by_key=True)
+    found: dict[Any, dict[datetime, Sums]] = timeseries.points_of(
+        sums.filter(api_key_id__in=leading), span, "api_key_id"
+    )
+    if "api_key_id" in filters:
+        return found
+    rest = timeseries.points_of(timeseries.sums_of(organization_id, span, filters), span, None)[None]
+    for points in found.values():
+        for at, of_key in points.items():
+            rest.setdefault(at, Sums()).subtract(of_key)
+    rest = {at: of_rest for at, of_rest in rest.items() if of_rest.requests > 0}
+    return found | ({_REST: rest} if rest else {})
 
 
 def _led(points: dict[Any, dict[datetime, Sums]], leading: Sequence[Group]) -> dict[Any, dict[datetime, Sums]]:
@@ -190,4 +211,4 @@ def _added(every: Sequence[Sums]) -> Sums:
 
 
 def _models(pairs: Sequence[Pair]) -> list[str]:
-    return sorted(dict.fromkeys(pair.model for pair in pairs if pair.model and not pair.earlier))[:MODELS]
+    return sorted(dict.fromkeys(pair.model for pair in pairs if pair.model))[:MODELS]

@@ -17,8 +17,9 @@ from django.db.models.functions import Coalesce
 from accounts.models import ApiKey, Organization
 from billing import months, plans
 from billing.admission import limits
-from billing.models import STARTER, Plan, UsageHour, UsageMonth, UsageRecord
+from billing.models import STARTER, Plan, UsageMonth, UsageRecord
 from billing.reports import live, receipts, timeseries
+from billing.rollup_models import UsageHourOfAllKeys
 from helixflow.lib import clock, redis
 
 RECENT: Final = 10
@@ -161,7 +162,7 @@ def _hours(organization_id: uuid.UUID, since: datetime, *, timed_from: datetime)
     """All keys and models together. Times are added up only where they are shown: they are most of the work."""
     timed = Q(hour__gte=timed_from)
     rows = (
-        UsageHour.objects.filter(organization_id=organization_id, hour__gte=since)
+        UsageHourOfAllKeys.objects.filter(organization_id=organization_id, hour__gte=since)
         .values("hour")
         .order_by()
         .annotate(

@@ -17,7 +17,7 @@ from django.db.models.functions import Trunc
 
 from accounts.models import ApiKey
 from billing.metering import histograms
-from billing.models import UsageHour
+from billing.rollup_models import UsageDay, UsageDayOfAllKeys, UsageHour, UsageHourOfAllKeys, UsageSums
 
 HOUR: Final = "hour"
 DAY: Final = "day"
@@ -91,6 +91,19 @@ class Sums:
         for code, times in other.failures.items():
             self.failures[code] = self.failures.get(code, 0) + times
 
+    def subtract(self, part: "Sums") -> None:
+        """``part`` is in these sums; what moved between two readings can't make them less than nothing."""
+        self.requests = max(0, self.requests - part.requests)
+        self.prompt_tokens = max(0, self.prompt_tokens - part.prompt_tokens)
+        self.cached_tokens = max(0, self.cached_tokens - part.cached_tokens)
+        self.completion_tokens = max(0, self.completion_tokens - part.completion_tokens)
+        self.cost = max(Decimal(0), self.cost - part.cost)
+        self.duration_digits = _without(self.duration_digits, part.duration_digits)
+        self.first_token_digits = _without(self.first_token_digits, part.first_token_digits)
+        for code, times in part.failures.items():
+            self.failures[code] = max(0, self.failures.get(code, 0) - times)
+        self.failures = {code: times for code, times in self.failures.items() if times}
+
     def quantiles(self, digits: Decimal) -> dict[str, float] | None:
         """Of ``duration_digits`` or ``first_token_digits``, in milliseconds."""
         histogram = histogram_of(digits)
@@ -109,6 +122,14 @@ class Series:
     group: uuid.UUID | str | None
     totals: Sums
     points: dict[datetime, Sums]
+
+
+def _without(whole: Decimal, part: Decimal) -> Decimal:
+    """Histogram by histogram: taken as numbers, a bucket that is short would borrow from its neighbour."""
+    counts, taken = histogram_of(whole), histogram_of(part)
+    taken += [0] * (len(counts) - len(taken))
+    left = [max(0, count - less) for count, less in zip(counts, taken, strict=False)]
+    return Decimal("".join(f"{count:0{_BUCKET_DIGITS}d}" for count in reversed(left)) or "0")
 
 
 def floor(moment: datetime, bucket: str) -> datetime:
@@ -137,7 +158,7 @@ def read(
     organization_id: uuid.UUID, span: Span, *, group_by: str = NONE, filters: Mapping[str, Any] | None = None
 ) -> list[Series]:
     """The series of an organization, the busiest first. ``filters``: api_key_id and model. Raises TooMuch."""
-    hours = hours_of(organization_id, span, filters or {})
+    hours = sums_of(organization_id, span, filters or {}, by_key=group_by in BY_KEY)
     if group_by == ENVIRONMENT:
         hours = with_environment(hours, organization_id)
     points = points_of(hours, span, COLUMNS.get(group_by))
@@ -148,7 +169,7 @@ def read(
     return sorted(series, key=lambda each: (-each.totals.requests, str(each.group)))
 
 
-def points_of(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> dict[Any, dict[datetime, Sums]]:
+def points_of(hours: "QuerySet[UsageSums]", span: Span, column: str | None) -> dict[Any, dict[datetime, Sums]]:
     """By the values of ``column``; without one there is one group, None. Raises TooMuch."""
     points: dict[Any, dict[datetime, Sums]] = {} if column else {None: {}}
     for row in _sums(hours, span, column):
@@ -165,11 +186,32 @@ def points_of(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> d
     return points
 
 
-def hours_of(organization_id: uuid.UUID, span: Span, filters: Mapping[str, Any]) -> "QuerySet[UsageHour]":
-    return UsageHour.objects.filter(organization_id=organization_id, hour__gte=span.start, hour__lt=span.end, **filters)
+def sums_of(
+    organization_id: uuid.UUID, span: Span, filters: Mapping[str, Any], *, by_key: bool = False
+) -> "QuerySet[UsageSums]":
+    """The largest sums that ``span`` can be made of: days where it has whole ones, and hours; ``hour`` is their begin.
+
+    ``by_key``: of each key, as filters for a key need as well. They have the same columns otherwise.
+    """
+    by_key |= "api_key_id" in filters
+    is_of_days = floor(span.start, DAY) == span.start and floor(span.end, DAY) == span.end and span.bucket != HOUR
+    table: Any = _TABLES[is_of_days, by_key]
+    found: QuerySet[UsageSums] = table.objects.filter(
+        organization_id=organization_id, hour__gte=span.start, hour__lt=span.end, **filters
+    )
+    return found
 
 
-def with_environment(hours: "QuerySet[UsageHour]", organization_id: uuid.UUID) -> "QuerySet[UsageHour]":
+_TABLES: Final = {
+    (False, False): UsageHourOfAllKeys,
+    (False, True): UsageHour,
+    (True, False): UsageDayOfAllKeys,
+    (True, True): UsageDay,
+}
+BY_KEY: Final = frozenset({"key", ENVIRONMENT})  # groupings that need to know the key
+
+
+def with_environment(hours: "QuerySet[UsageSums]", organization_id: uuid.UUID) -> "QuerySet[UsageSums]":
     """Each hour with the ``environment`` of its key, by the keys' ids: a join would be made for every hour."""
     keys: dict[str, list[uuid.UUID]] = {}
     for key_id, name in ApiKey.objects.filter(organization_id=organization_id).values_list("id", "environment"):
@@ -189,7 +231,7 @@ def by_status(points: Mapping[datetime, Sums]) -> dict[Any, dict[datetime, Sums]
     return found
 
 
-def _sums(hours: "QuerySet[UsageHour]", span: Span, column: str | None) -> list[dict[str, Any]]:
+def _sums(hours: "QuerySet[UsageSums]", span: Span, column: str | None) -> list[dict[str, Any]]:
     at = Trunc("hour", span.bucket, output_field=DateTimeField(), tzinfo=UTC)
     grouped = hours.annotate(at=at).values("at", *([column] if column else []))
     rows = grouped.order_by().annotate(

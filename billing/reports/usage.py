@@ -16,8 +16,9 @@ from django.db.models import F, Q, Sum
 from accounts.models import ApiKey, Organization
 from billing import months, plans
 from billing.admission import limits
-from billing.models import KeyLimits, UsageHour, UsageMonth
+from billing.models import KeyLimits, UsageMonth
 from billing.reports import live
+from billing.rollup_models import UsageDay
 from helixflow.lib import redis
 
 LIVE: Final = "live"
@@ -138,7 +139,7 @@ def _keys(organization_id: uuid.UUID, used: set[uuid.UUID]) -> list[ApiKey]:
 def _tokens(organization_id: uuid.UUID, month: int) -> dict[uuid.UUID, Tokens]:
     begins, ends = (datetime.fromtimestamp(moment, UTC) for moment in months.bounds(month))
     rows = (
-        UsageHour.objects.filter(organization_id=organization_id, hour__gte=begins, hour__lt=ends)
+        UsageDay.objects.filter(organization_id=organization_id, hour__gte=begins, hour__lt=ends)
         .values("api_key_id")
         .annotate(prompt=Sum("prompt_tokens"), cached=Sum("cached_tokens"), completion=Sum("completion_tokens"))
         .order_by()

@@ -43,8 +43,5 @@ def key_limits_card(membership: Membership, key: ApiKey, form: KeyLimitsForm | N
 
 
 def _why_read_only(membership: Membership, key: ApiKey) -> str:
-    try:
-        access.require_key_manager(membership)
-    except errors.AuthorizationFailed as refused:
-        return refused.message
-    return "This key is revoked: its limits can no longer be changed." if key.revoked_at else ""
+    revoked = "This key is revoked: its limits can no longer be changed." if key.revoked_at else ""
+    return access.why_not_manager(membership, of="its API keys") or revoked

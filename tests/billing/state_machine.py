@@ -31,7 +31,8 @@ from billing.admission import limits, notes, quota, redis_keys, snapshots
 from billing.admission.limits import ADMITTED
 from billing.metering import rollups
 from billing.metering.ledger import Entry, write
-from billing.models import UsageHour, UsageMonth, UsageRecord
+from billing.models import UsageMonth, UsageRecord
+from billing.rollup_models import UsageHour
 from billing.settling.reaper import Reaper
 from billing.settling.settle import Settler, _mark, heartbeat_key
 from billing.settling.settlement import Settlement

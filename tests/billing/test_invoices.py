@@ -12,7 +12,8 @@ import time_machine
 from accounts import api_keys
 from billing import invoice_views, invoices, projection
 from billing.events import Tokens
-from billing.models import UsageHour, UsageMonth
+from billing.models import UsageMonth
+from billing.rollup_models import UsageHour
 from billing.seeds import seed_plans
 from tests.billing.usage_events import usage, write
 from tests.billing.visits import EVIL, signed_in, text_of

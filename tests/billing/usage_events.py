@@ -8,8 +8,9 @@ from typing import Any
 
 from billing import events
 from billing.metering import ledger, partitions, rollups
-from billing.models import UsageHour, UsageMonth, UsageRecord
+from billing.models import UsageMonth, UsageRecord
 from billing.prices import Cost, PriceBook
+from billing.rollup_models import UsageHour
 from helixflow.lib import ids
 
 PRICE_ID = uuid.UUID(int=7)

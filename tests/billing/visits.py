@@ -9,8 +9,9 @@ from django.utils import timezone
 from redis import RedisError
 
 from billing import months
-from billing.models import UsageHour, UsageMonth
+from billing.models import UsageMonth
 from billing.reports import live
+from billing.rollup_models import UsageHour
 
 EVIL = "<script>alert(1)</script>"
 

@@ -14,8 +14,9 @@ from django.db import connection
 from billing import events
 from billing.admission import quota
 from billing.metering import announcing, ledger, rollups
-from billing.models import Refusal, UsageHour, UsageMonth, UsageRecord
+from billing.models import Refusal, UsageMonth, UsageRecord
 from billing.prices import Cost, PriceBook
+from billing.rollup_models import UsageHour
 from helixflow.lib import redis
 from tests.billing.usage_events import (
     NOON,

@@ -9,7 +9,8 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
 from billing.metering import partitions
-from billing.models import UsageHour, UsageRecord
+from billing.models import UsageRecord
+from billing.rollup_models import UsageHour
 from tests.billing.usage_events import drop_partitions, usage, write
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -11,7 +11,8 @@ from django.db import OperationalError, connection
 
 from billing.admission import redis_keys
 from billing.metering import partitions, recount
-from billing.models import UsageHour, UsageMonth, UsageRecord
+from billing.models import UsageMonth, UsageRecord
+from billing.rollup_models import UsageHour
 from helixflow.lib import ids, redis
 from tests.billing.usage_events import drop_partitions, random_usage, reaped, sums, usage, write
 

@@ -8,9 +8,9 @@ import pytest
 from django.db.models import DecimalField, GeneratedField
 
 from billing.metering import histograms
-from billing.models import UsageHour
 from billing.reports import timeseries
 from billing.reports.timeseries import Span
+from billing.rollup_models import UsageHour
 from tests.billing import usage_events
 
 JUNE = datetime(2026, 6, 15, 13, 45, 10, tzinfo=UTC)
