@@ -120,11 +120,12 @@ def _current() -> Status:
     now["api"] = State.OPERATIONAL  # it answers at this very moment
     found = history.current()
     known = catalogue.keeper.catalogue
-    of_models = {f"{MODEL}{name}": state for name, state in models(known).items()} if known else {}
+    of_models = {f"{MODEL}{name}": state for name, state in models(known).items()} if known else None
     return replace(
         found,
         components=[_as_now(each, now) for each in found.components or history.unread()],
-        models=[_as_now(each, of_models) for each in found.models],
+        # One that was taken from the others today, for some organizations alone, is named to nobody any more.
+        models=[_as_now(each, of_models or {}) for each in found.models if of_models is None or each.key in of_models],
     )
 
 

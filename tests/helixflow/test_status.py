@@ -34,6 +34,7 @@ def _anew(monkeypatch: pytest.MonkeyPatch, db: None) -> Iterator[None]:
         return {"database": "healthy", "redis": "healthy"}
 
     monkeypatch.setattr(health.services, "status", services)
+    monkeypatch.setattr(catalogue.keeper, "catalogue", None)
     redis.sync_client().delete(probing.WAITING)
     history.keeper.forget()
     yield
@@ -216,6 +217,17 @@ def test_a_model_that_is_gone_from_the_catalogue_leaves_the_page(client: Client)
     StatusDay.objects.filter(pk=row.pk).update(checked_at=timezone.now() - dt.timedelta(days=2))
     assert "model:here" in told(client)
     assert "model:gone" not in told(client)
+
+
+def test_a_model_that_is_now_for_some_alone_is_named_no_more(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("everybodys", "somebodys"):
+        day(f"model:{name}")
+        model = Model.objects.create(name=name, owned_by="us")
+    assert {"model:everybodys", "model:somebodys"} <= told(client).keys()
+    model.only_for.add(factories.organization(owner=factories.user("owner")))
+    monkeypatch.setattr(catalogue.keeper, "catalogue", catalogue.read())
+    assert "model:somebodys" not in told(client)
+    assert "somebodys" not in client.get("/status").content.decode()
 
 
 def test_with_the_database_away_the_last_reading_stays(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
