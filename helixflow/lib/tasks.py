@@ -1,16 +1,27 @@
 """Handing work to Celery's workers from a process that somebody waits for: quickly, or not at all."""
 
 import logging
+import smtplib
 import time
 from functools import cache
 from typing import Any, Final
 
-from celery import Signature, current_app
+from celery import Signature, current_app, shared_task
 from celery.app.task import Task
+from django import db
 from kombu import pools
 from kombu.exceptions import LimitExceeded, OperationalError
 
 logger = logging.getLogger(__name__)
+
+# For a task that sends a mail: about ten minutes of tries. No wait over 60 s: a longer one outlives the broker's
+# visibility timeout.
+mail_task: Final = shared_task(
+    autoretry_for=(OSError, smtplib.SMTPException, db.OperationalError, db.InterfaceError),
+    max_retries=12,
+    retry_backoff=2,
+    retry_backoff_max=60,
+)
 
 # The workers' own socket timeout is far too long for somebody who waits for a page.
 _QUICK: Final = {
