@@ -69,9 +69,9 @@ def feed(request: HttpRequest) -> HttpResponse:
         language="en",
     )
     for incident in history.current().incidents:
-        words = [f"{update.get_phase_display()}: {update.text}" for update in incident.updates.all()]
+        words = [f"{update.get_phase_display()}: {_of_xml(update.text)}" for update in incident.updates.all()]
         atom.add_item(
-            title=incident.title,
+            title=_of_xml(incident.title),
             link=f"{page}/incidents/{incident.public_id}",
             description="\n\n".join(words) or incident.get_impact_display(),
             unique_id=f"urn:uuid:{incident.id}",
@@ -79,6 +79,11 @@ def feed(request: HttpRequest) -> HttpResponse:
             updateddate=incident.changed_at,
         )
     return HttpResponse(atom.writeString("utf-8"), content_type="application/atom+xml; charset=utf-8")
+
+
+def _of_xml(text: str) -> str:
+    """Without what XML can't hold at all: text that is pasted may have it."""
+    return "".join(char for char in text if char >= " " or char in "\t\n\r")
 
 
 @require_safe

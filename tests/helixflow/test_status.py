@@ -125,6 +125,16 @@ def test_what_is_found_while_the_database_is_away_is_written_when_it_is_back(
     assert (row.checks, row.down, row.state) == (4, 2, State.OPERATIONAL)
 
 
+def test_a_database_that_is_down_is_asked_nothing_else(
+    probe: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that hangs would keep the worker, and nothing be told of all the time that it hung."""
+    monkeypatch.setattr(probing, "_write", lambda _: pytest.fail("asked to write"))
+    monkeypatch.setattr(catalogue, "current", lambda: pytest.fail("asked for the models"))
+    probe(database=State.DOWN, api=State.OPERATIONAL)
+    assert [each.component for each in probing._waiting()] == ["database", "api"]
+
+
 def test_the_real_checks_of_a_running_platform_find_it_well(site: Served, settings: Settings) -> None:
     settings.STATUS_URL = f"http://127.0.0.1:{site.port}"
     found = {each.key: each.check() for each in components.COMPONENTS}
@@ -297,6 +307,14 @@ def test_the_feed_is_atom_and_changes_with_each_word(client: Client) -> None:
     assert changed is not None
     assert changed.findtext(f"{ATOM}updated") == later.isoformat()
     assert "Mended <b>now</b>." in (changed.findtext(f"{ATOM}summary") or "")
+
+
+def test_the_feed_holds_whatever_was_pasted_into_an_incident(client: Client) -> None:
+    found = incident("Slow\x0banswers <b>")
+    IncidentUpdate.objects.create(incident=found, text="a\x1bb ]]> <script>")
+    feed = client.get("/status/feed").content.decode()
+    assert "Slowanswers &lt;b&gt;" in feed
+    assert "ab ]]&gt; &lt;script&gt;" in feed
 
 
 def test_operators_write_incidents_in_the_admin(admin_client: Client) -> None:
