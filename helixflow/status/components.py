@@ -4,7 +4,8 @@ A check returns what it found; one that raises found its component down. Each is
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,7 +67,7 @@ def _dashboard() -> Found:
 
 def _database() -> Found:
     began = time.monotonic()
-    with connection.cursor() as cursor:
+    with _postgresql() as asked, asked.cursor() as cursor:
         cursor.execute("SELECT 1")
     return _by_time(began)
 
@@ -80,8 +81,20 @@ def _redis() -> Found:
 
 
 def _webhooks() -> Found:
-    connection.ensure_connection()
-    return _by_lag(backlog.read(connection.connection, timezone.now()).lag_s)
+    with _postgresql() as asked:
+        return _by_lag(backlog.read(asked.connection, timezone.now()).lag_s)
+
+
+@contextmanager
+def _postgresql() -> Iterator[Any]:
+    """A connection of its own, which is given up after ``connect_timeout``: on one that is kept a check would wait for
+    as long as PostgreSQL hangs, and the outage be told as one lost minute."""
+    asked = connection.copy()
+    try:
+        asked.ensure_connection()
+        yield asked
+    finally:
+        asked.close()
 
 
 def _usage() -> Found:
@@ -104,10 +117,11 @@ def _by_lag(lag_s: float) -> Found:
     return Found(State.DOWN if lag_s > VERY_LATE_S else State.DEGRADED, f"{lag_s:.0f} s behind")
 
 
+DATABASE: Final = "database"
 COMPONENTS: Final = (
     Component("api", "API", "Takes requests at /v1 and answers them.", _api),
     Component("dashboard", "Dashboard", "Signing in, keys, usage, and these pages.", _dashboard),
-    Component("database", "Database", "Accounts, keys and plans. Keys in use go on without it for a while.", _database),
+    Component(DATABASE, "Database", "Accounts, keys and plans. Keys in use go on without it for a while.", _database),
     Component("redis", "Redis", "Counts limits, and the tries to sign in.", _redis),
     Component("usage", "Usage records", "How soon a request is in your usage.", _usage),
     Component("webhooks", "Webhooks", "How soon events are sent.", _webhooks),

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from helixflow.lib import redis
 from helixflow.models import State, StatusDay
-from helixflow.status.components import COMPONENTS, MODEL, Component, Found, models
+from helixflow.status.components import COMPONENTS, DATABASE, MODEL, Component, Found, models
 from inference import catalogue
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,9 @@ class Finding(msgspec.Struct, array_like=True):
 def run() -> None:
     """One round. Never raises for what a component does; for Redis neither."""
     findings = list(_look())
+    if _has_no_database(findings):  # to try would be to wait for as long as it hangs
+        _let_wait(findings)
+        return
     try:
         _write([*_waiting(), *findings])
     except DatabaseError as error:
@@ -52,16 +55,23 @@ def drop_old() -> int:
 
 
 def _look() -> Iterable[Finding]:
+    findings = []
     for component in COMPONENTS:
         found = _ask(component)
-        yield Finding(component.key, found.state, found.note[:MAX_NOTE], timezone.now())
+        findings.append(Finding(component.key, found.state, found.note[:MAX_NOTE], timezone.now()))
+    yield from findings
     try:
-        states = models(catalogue.current())
+        known = catalogue.keeper.catalogue if _has_no_database(findings) else catalogue.current()
+        states = models(known) if known else {}
     except Exception:  # as with a component: what can't be known is not told
         logger.exception("the models were not looked at")
         return
     for name, state in states.items():
         yield Finding(f"{MODEL}{name}", state, "", timezone.now())
+
+
+def _has_no_database(findings: Iterable[Finding]) -> bool:
+    return any(each.component == DATABASE and each.state == State.DOWN for each in findings)
 
 
 def _ask(component: Component) -> Found:

@@ -115,12 +115,12 @@ def test_what_is_found_while_the_database_is_away_is_written_when_it_is_back(
         # The connection is the test's own, with all it has written.
         without.setattr("helixflow.status.probing.connection.close", lambda: None)
         with time_machine.travel(NOON, tick=False):
-            probe(database=State.DOWN)
-            probe(database=State.DOWN)
+            probe(webhooks=State.DOWN)
+            probe(webhooks=State.DOWN)
     assert not StatusDay.objects.exists()
     with time_machine.travel(NOON + dt.timedelta(minutes=2), tick=False):
-        probe(database=State.OPERATIONAL)
-        probe(database=State.OPERATIONAL)
+        probe(webhooks=State.OPERATIONAL)
+        probe(webhooks=State.OPERATIONAL)
     row = StatusDay.objects.get()
     assert (row.checks, row.down, row.state) == (4, 2, State.OPERATIONAL)
 
