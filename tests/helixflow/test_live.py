@@ -8,6 +8,7 @@ from django.conf import settings
 from django.test import Client
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from accounts import half_logins, impersonation
 from accounts.models import Membership, User, WebSession
 from helixflow.lib import live
 from helixflow.server import live as server_live
@@ -79,7 +80,16 @@ def test_strangers_and_other_sites_are_refused(web, owner, organization):
         assert mine.recv(10) == "pong"
 
 
-@pytest.mark.parametrize("how", ["signed out", "deactivated", "removed", "password changed", "looks elsewhere"])
+def test_a_login_without_its_second_step_hears_nothing(web, owner, organization):
+    session = Client().session
+    session[half_logins.KEY] = {"user": owner.id.hex, "hash": owner.get_session_auth_hash(), "at": int(time.time())}
+    session.save()
+    assert refused(web, f"{settings.SESSION_COOKIE_NAME}={session.session_key}") == 401
+
+
+@pytest.mark.parametrize(
+    "how", ["signed out", "deactivated", "removed", "password changed", "support view", "looks elsewhere"]
+)
 def test_a_socket_ends_with_what_allowed_it(hurried, member, organization, how):
     elsewhere = factories.organization(owner=member, name="Elsewhere")
     client = Client()
@@ -100,6 +110,9 @@ def test_a_socket_ends_with_what_allowed_it(hurried, member, organization, how):
         elif how == "password changed":
             member.set_password("another one")
             member.save()
+        elif how == "support view":
+            session[impersonation.KEY] = {"organization": elsewhere.id.hex, "until": 2**40}
+            session.save()
         else:
             session["organization"] = elsewhere.id.hex
             session.save()
