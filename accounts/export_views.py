@@ -52,6 +52,7 @@ def _context(membership: Membership) -> dict[str, object]:
         "exports": [(export, exports.is_ready(export)) for export in rows],
         "under_way": any(export.state in exports.UNDER_WAY for export in rows),
         "days": exporting.LIFETIME.days,
+        "contents_days": membership.organization.contents_days,
     }
 
 

@@ -15,7 +15,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from accounts import api_keys, exporting, exports, tasks
+from accounts import api_keys, exporting, exports, organizations, tasks
 from accounts.models import AuditEvent, Export, Role
 from helixflow.lib import errors
 from tests import factories
@@ -41,6 +41,15 @@ def archive_of(response) -> zipfile.ZipFile:
 
 def rows_in(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in archive.read(f"{name}.jsonl").splitlines()]
+
+
+def test_the_pages_say_whether_stored_contents_are_in_an_export(owner, organization):
+    client = signed_in(owner)
+    assert "none are stored" in text_of(client.get(URL))
+    assert "prompts and answers included" not in text_of(client.get("/dashboard/settings"))
+    organizations.update(organization=organization, user=owner, contents_days=30)
+    assert "those of the last 30 days" in text_of(client.get(URL))
+    assert "prompts and answers included" in text_of(client.get("/dashboard/settings"))
 
 
 def test_an_owner_asks_is_told_and_downloads(owner, member, organization, inbox):
