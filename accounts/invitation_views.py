@@ -10,7 +10,7 @@ from django.urls import path, reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from accounts import access, invitation_links, invitations
+from accounts import access, invitation_links, invitations, roles
 from accounts.models import Invitation, Membership, User
 from helixflow.lib import errors
 
@@ -49,7 +49,8 @@ def _answer(request: HttpRequest, found: Invitation, user: User | None) -> HttpR
         membership = invitations.accept(invitation=found, user=user)
     except errors.InvalidRequest as refused:
         return _unusable(request, refused.message)
-    messages.success(request, f"Welcome to {membership.organization.name}. You are {membership.role} here.")
+    role = roles.with_article(membership.role)
+    messages.success(request, f"Welcome to {membership.organization.name}. You are {role} here.")
     return _enter(request, membership)
 
 

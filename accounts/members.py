@@ -80,7 +80,7 @@ def change_role(*, by: Membership, member: Membership, role: str) -> Membership:
         "member.role_changed",
         actor,
         current.user,
-        summary=f"made {current.user.email} {_article(role)}",
+        summary=f"made {current.user.email} {roles.with_article(role)}",
         changes={"role": (before, role)},
     )
     return current
@@ -112,6 +112,11 @@ def remove(*, by: Membership, member: Membership, revoke_keys: bool = False) -> 
     )
     _tell(TELL_REMOVED, current)
     return len(keys)
+
+
+def may_leave(member: Membership) -> bool:
+    """Whether somebody would be left who owns the organization; ``leave`` looks again, under a lock."""
+    return member.role != Role.OWNER or owners(member.organization).exclude(user_id=member.user_id).exists()
 
 
 @transaction.atomic
@@ -241,7 +246,3 @@ def _record(
 
 def _tell(mail: "Signature[Any]", member: Membership) -> None:
     transaction.on_commit(partial(tasks.send, mail, str(member.user_id), member.organization.name))
-
-
-def _article(role: str) -> str:
-    return f"{'an' if role[0] in 'ao' else 'a'} {role}"

@@ -11,6 +11,11 @@ MANAGERS: Final = frozenset({Role.OWNER, Role.ADMIN})
 OWNERS: Final = frozenset({Role.OWNER})
 
 
+def with_article(role: str) -> str:
+    """“an owner”, “a member”."""
+    return f"{'an' if role[0] in 'ao' else 'a'} {role}"
+
+
 @dataclass(frozen=True, slots=True)
 class Capability:
     """``does`` follows “Owners …” in a sentence, ``label`` heads its line in the table."""

@@ -154,7 +154,7 @@ def transfer(request: HttpRequest, user_id: str) -> HttpResponse:
 @form_view
 def leave(request: HttpRequest) -> HttpResponse:
     membership = access.page_membership(request)
-    refused = ""
+    refused = "" if members.may_leave(membership) else members.LAST_OWNER
     if request.method == "POST":
         try:
             members.leave(member=membership)

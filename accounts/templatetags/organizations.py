@@ -4,7 +4,7 @@ from typing import Any
 
 from django import template
 
-from accounts import access
+from accounts import access, roles
 from accounts.models import Membership, User
 from accounts.organization_views import SECTIONS
 from helixflow.lib import errors
@@ -34,6 +34,9 @@ def deletion_banner(context: dict[str, Any]) -> dict[str, Any]:
         "account_due": user.deletion_due_at if isinstance(user, User) else None,
         "csrf_token": context.get("csrf_token"),
     }
+
+
+register.filter(roles.with_article)
 
 
 @register.simple_tag(takes_context=True)

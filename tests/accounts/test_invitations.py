@@ -107,7 +107,7 @@ def test_a_look_joins_nobody_and_a_stranger_is_sent_to_sign_up_or_log_in(client,
     page = client.get(link)
     text = text_of(page)
     assert "Join Acme" in text
-    assert "owner@example.com invites you as admin" in text
+    assert "owner@example.com invites you as an admin" in text
     html = page.content.decode()
     assert f"/signup?next={link.replace('/', '%2F')}&amp;email=friend%40example.com" in html
     assert "no-store" in page["Cache-Control"]

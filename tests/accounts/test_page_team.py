@@ -132,6 +132,7 @@ def test_leaving_falls_back_to_another_organization(member, organization):
     assert client.post(f"{TEAM}/leave")["Location"] == "/dashboard/organizations"
     assert not Membership.objects.filter(user=member, organization=organization).exists()
     assert "in Mine" in text_of(client.get(TEAM))
+    assert "always has an owner" in text_of(client.get(f"{TEAM}/leave"))
     assert "always has an owner" in text_of(client.post(f"{TEAM}/leave"))
     assert Membership.objects.filter(user=member, organization=mine).exists()
 
