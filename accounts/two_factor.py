@@ -208,7 +208,8 @@ def _require_calm(row: TwoFactor) -> None:
     left = (row.throttling_failure_timestamp + delay - timezone.now()).total_seconds()
     if left > 0:
         wait = math.ceil(left)
-        raise errors.RateLimitExceeded(f"Too many wrong codes. Try again in {wait} seconds.", retry_after=wait)
+        seconds = "second" if wait == 1 else "seconds"
+        raise errors.RateLimitExceeded(f"Each wrong code makes the next one wait: {wait} {seconds}.", retry_after=wait)
 
 
 def _note_failure(row: TwoFactor) -> None:

@@ -65,7 +65,10 @@ def test_a_wrong_code_says_so_and_logs_nobody_in(half: Client, secret: str) -> N
     page = half.post(URL, {"code": wrong_code(secret)})
     assert page.status_code == 200
     assert two_factor.WRONG in page.content.decode()
-    assert "Too many wrong codes" in half.post(URL, {"code": code_of(secret)}).content.decode()
+    assert (
+        "Each wrong code makes the next one wait: 1 second."
+        in half.post(URL, {"code": code_of(secret)}).content.decode()
+    )
     assert not logged_in(half)
 
 
