@@ -87,10 +87,12 @@ class UpgradeForm(ServiceForm):
     )
 
     def __init__(self, subscription: Subscription, data: Any = None) -> None:
-        super().__init__(data, initial={"plan": subscription.plan_id})
+        ordered = list(Plan.objects.order_by(F("requests_per_month").asc(nulls_last=True)))
+        bigger = [plan.pk for plan in ordered[ordered.index(subscription.plan) + 1 :]]
+        super().__init__(data, initial={"plan": bigger[0] if bigger else subscription.plan_id})
         plans: Any = self.fields["plan"]
         plans.queryset = Plan.objects.order_by(F("requests_per_month").asc(nulls_last=True))
-        plans.label_from_instance = _label
+        plans.label_from_instance = lambda plan: _label(plan) + (" (yours)" if plan == subscription.plan else "")
 
 
 class PercentsField(forms.CharField):

@@ -166,6 +166,12 @@ def test_what_is_there_already_needs_a_word(owner, organization):
     assert "You are on Starter already" in text_of(signed_in(owner).post(UPGRADE, {"plan": "starter"}))
 
 
+def test_the_next_plan_is_offered(owner, organization):
+    page = signed_in(owner).get(UPGRADE).content.decode()
+    assert '<option value="pro" selected>' in page
+    assert "10,000 a month (yours)</option>" in page
+
+
 def test_a_message_is_inert(owner, organization, sent):
     with sent(execute=True):
         ask(organization, owner, message=EVIL)
