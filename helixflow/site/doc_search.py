@@ -10,7 +10,7 @@ MOST: Final = 30
 
 
 class Entry(NamedTuple):
-    """``at`` is where it stands: its page, or the reference's chapter. ``text``: the words of what it is the title of."""
+    """``at`` is where it stands: its page, or the reference's chapter. ``text``: the words of what stands below it."""
 
     title: str
     at: str

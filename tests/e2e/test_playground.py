@@ -106,7 +106,8 @@ def test_the_newest_answer_is_in_sight_above_the_editor(playground: Page):
         answered(playground, count)
     end = answers(playground).last.bounding_box()
     editor = playground.locator("[data-composer]").bounding_box()
-    assert end and editor
+    assert end
+    assert editor
     assert end["y"] + end["height"] <= editor["y"]
 
 
