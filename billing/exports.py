@@ -8,7 +8,7 @@ from accounts import deletions, erasure, exporting, exports
 from accounts.models import Organization
 from billing.models import Refusal, SubscriptionChange, UsageMonth, UsageRecord
 from billing.plan_models import QuotaGrant, UpgradeRequest
-from billing.rollup_models import UsageHour
+from billing.rollup_models import UsageDay, UsageDayOfAllKeys, UsageHour, UsageHourOfAllKeys
 from helixflow.lib import ids
 
 # A record's own columns that are told as they are. The deployment is the platform's own affair.
@@ -26,7 +26,7 @@ def register() -> None:
     exports.register("plan_history", _plan_history)
     exports.register("quota_grants", _quota_grants)
     exports.register("upgrade_requests", _upgrade_requests)
-    for rows in (UsageRecord, UsageHour, UsageMonth, Refusal):
+    for rows in (UsageRecord, UsageHour, UsageDay, UsageHourOfAllKeys, UsageDayOfAllKeys, UsageMonth, Refusal):
         deletions.register(_eraser(rows))
 
 

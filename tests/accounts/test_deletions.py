@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from django.apps import apps
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.db import connection, models
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import api_keys, deletions, erasure, playground, tasks
@@ -263,3 +266,20 @@ def test_with_an_account_goes_its_playground_key(owner, outsider):
         tasks.erase_due()
     with pytest.raises(errors.InvalidApiKey):
         snapshots.load(secret)
+
+
+def test_nothing_that_names_an_organization_is_forgotten():
+    """Rows that PostgreSQL doesn't delete along: a table made tomorrow needs an eraser too."""
+    with CaptureQueriesContext(connection) as queries:
+        for eraser in erasure._erasers:
+            eraser(uuid.uuid4(), 1)
+    asked = "".join(query["sql"] for query in queries)
+    forgotten = []
+    for model in apps.get_models():
+        named = next((field for field in model._meta.fields if field.column == "organization_id"), None)
+        if named is None or model is AuditEvent:  # which has a way of its own
+            continue
+        goes_along = named.remote_field is not None and named.remote_field.on_delete is models.CASCADE
+        if not goes_along and f'"{model._meta.db_table}"' not in asked:
+            forgotten.append(model)
+    assert forgotten == []
