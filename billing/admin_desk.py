@@ -63,6 +63,8 @@ class OrganizationDesk(OrganizationAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """An id that names one thing leads to its page at once. A whole key doesn't stay in the address."""
         term = request.GET.get("q", "").strip()
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
         if request.method == "GET" and (found := page_of(term)):
             return redirect(found)
         if keys.is_well_formed(term):

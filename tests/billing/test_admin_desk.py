@@ -142,6 +142,13 @@ def test_who_may_not_see_organizations_sees_none(client, owner, organization):
     assert organization.disabled_at is None
 
 
+def test_staff_that_sees_no_organizations_learns_of_none_by_its_id(organization, owner):
+    key, _ = api_keys.create(organization=organization, user=owner, name="CI")
+    helper = staff("billing.view_plan")
+    for known in (organization.public_id, key.public_id):
+        assert helper.get(LIST, {"q": known}).status_code == 403
+
+
 def test_staff_that_may_only_look_is_offered_nothing(organization, owner):
     looking = staff("accounts.view_organization")
     text = looking.get(page(organization)).content.decode()
