@@ -52,13 +52,19 @@ def overview(request: HttpRequest) -> HttpResponse:
     if "HX-Request" in request.headers:
         if request.GET.get("seen") == moving["seen"]:
             return HttpResponse(status=204)
-        return render(request, "site/_overview_live.html", moving)
+        waits = "first" in request.GET  # the page shows the first steps, a call not among those done
+        arrives = waits and standing.requests > 0
+        return render(
+            request, "site/_overview_live.html", moving | {"arrives": arrives, "is_first": waits and not arrives}
+        )
     has_key = ApiKey.objects.of(organization).exists()
+    has_called = has_key and (standing.requests > 0 or _was_called(organization))
     context = {
         "membership": membership,
         "disabled_webhooks": list(Endpoint.objects.of(organization).disabled_by_platform()[:4]),
         "has_key": has_key,
-        "has_called": has_key and (standing.requests > 0 or _was_called(organization)),
+        "has_called": has_called,
+        "is_first": not has_called,
         **moving,
     }
     return render(request, "site/overview.html", context)
