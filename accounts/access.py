@@ -100,6 +100,15 @@ def require_manager(membership: Membership, *, of: str) -> None:
         raise errors.AuthorizationFailed(f"Only owners and admins of the organization manage {of}.")
 
 
+def why_not_manager(membership: Membership, *, of: str) -> str:
+    """What ``require_manager`` refuses with; empty if it doesn't. For pages that say why they are read-only."""
+    try:
+        require_manager(membership, of=of)
+    except errors.AuthorizationFailed as refused:
+        return refused.message
+    return ""
+
+
 def require(membership: Membership, capability: roles.Capability) -> None:
     """Raises AuthorizationFailed, also where the organization is disabled or about to be deleted."""
     _require_enabled(membership.organization)

@@ -74,19 +74,11 @@ def _settings_page(request: HttpRequest, membership: Membership, form: Organizat
     context = {
         "membership": membership,
         "form": form,
-        "read_only": _why_read_only(membership),
+        "read_only": access.why_not_manager(membership, of="its settings"),
         "exports": access.may(membership, roles.EXPORT),
         "deletes": access.may(membership, roles.DELETE),
     }
     return render(request, "accounts/organization.html", context)
-
-
-def _why_read_only(membership: Membership) -> str:
-    try:
-        access.require_manager(membership, of="its settings")
-    except errors.AuthorizationFailed as refused:
-        return refused.message
-    return ""
 
 
 urlpatterns = [

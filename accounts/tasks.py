@@ -1,7 +1,6 @@
 """Mails and house-keeping. Arguments are JSON; links are made in the worker, so that no token lies in the broker."""
 
 import logging
-import smtplib
 import uuid
 from datetime import timedelta
 from typing import Any, Final
@@ -17,13 +16,6 @@ from helixflow.lib import tasks
 
 logger = logging.getLogger(__name__)
 KEEP_ENDED_SESSIONS: Final = timedelta(days=30)
-# About ten minutes of tries. No wait over 60 s: a longer one outlives the broker's visibility timeout.
-_mail_task = shared_task(
-    autoretry_for=(OSError, smtplib.SMTPException, db.OperationalError, db.InterfaceError),
-    max_retries=12,
-    retry_backoff=2,
-    retry_backoff_max=60,
-)
 
 
 def enqueue(task: "Task[..., Any]", *args: str) -> bool:
@@ -31,14 +23,14 @@ def enqueue(task: "Task[..., Any]", *args: str) -> bool:
     return tasks.send(task, *args)
 
 
-@_mail_task
+@tasks.mail_task
 def send_verification_mail(user_id: str) -> None:
     user = User.objects.filter(id=uuid.UUID(user_id), is_active=True, email_verified_at=None).first()
     if user is not None:
         mails.send_verification(user)
 
 
-@_mail_task
+@tasks.mail_task
 def send_password_reset_mail(email: str) -> None:
     """To the stored address, never to the one that was typed: look-alikes compare equal in some alphabets."""
     user = User.objects.filter(email__iexact=email, is_active=True).first()
@@ -46,14 +38,14 @@ def send_password_reset_mail(email: str) -> None:
         mails.send_password_reset(user)
 
 
-@_mail_task
+@tasks.mail_task
 def send_email_changed_mail(user_id: str, old_email: str) -> None:
     user = User.objects.filter(id=uuid.UUID(user_id)).first()
     if user is not None:
         mails.send_email_changed(user, old_email)
 
 
-@_mail_task
+@tasks.mail_task
 def send_security_notice(user_id: str, notice: str, detail: str = "") -> None:
     """``notice`` is one of ``accounts.mails.SECURITY_NOTICES``, ``detail`` what its text has a place for."""
     user = User.objects.filter(id=uuid.UUID(user_id)).first()
@@ -61,7 +53,7 @@ def send_security_notice(user_id: str, notice: str, detail: str = "") -> None:
         mails.send_security_notice(user, notice, detail)
 
 
-@_mail_task
+@tasks.mail_task
 def send_invitation_mail(invitation_id: str) -> None:
     waiting = Invitation.objects.filter(accepted_at=None, withdrawn_at=None, expires_at__gt=timezone.now())
     invitation = waiting.select_related("organization", "invited_by").filter(id=uuid.UUID(invitation_id)).first()
@@ -69,7 +61,7 @@ def send_invitation_mail(invitation_id: str) -> None:
         mails.send_invitation(invitation)
 
 
-@_mail_task
+@tasks.mail_task
 def send_removed_mail(user_id: str, organization: str) -> None:
     """``organization`` is its name."""
     user = User.objects.filter(id=uuid.UUID(user_id)).first()
@@ -77,7 +69,7 @@ def send_removed_mail(user_id: str, organization: str) -> None:
         mails.send_removed(user, organization)
 
 
-@_mail_task
+@tasks.mail_task
 def send_transferred_mail(user_id: str, organization: str) -> None:
     """``organization`` is its name."""
     user = User.objects.filter(id=uuid.UUID(user_id)).first()
@@ -85,7 +77,7 @@ def send_transferred_mail(user_id: str, organization: str) -> None:
         mails.send_transferred(user, organization)
 
 
-@_mail_task
+@tasks.mail_task
 def send_organization_deletion_mail(organization_id: str) -> None:
     """To all owners: that it is to be deleted, or that it is kept, as it stands when the mail leaves."""
     organization = Organization.objects.filter(id=uuid.UUID(organization_id)).first()
@@ -93,7 +85,7 @@ def send_organization_deletion_mail(organization_id: str) -> None:
         mails.send_organization_deletion(organization)
 
 
-@_mail_task
+@tasks.mail_task
 def send_account_deletion_mail(user_id: str) -> None:
     """As ``send_organization_deletion_mail``."""
     user = User.objects.filter(id=uuid.UUID(user_id)).first()
@@ -101,7 +93,7 @@ def send_account_deletion_mail(user_id: str) -> None:
         mails.send_account_deletion(user)
 
 
-@_mail_task
+@tasks.mail_task
 def send_export_mail(export_id: str) -> None:
     export = Export.objects.select_related("organization", "requested_by").filter(id=uuid.UUID(export_id)).first()
     if export is not None:

@@ -1,9 +1,5 @@
 """/dashboard/billing: what each month came to, as a page, for print, and as a file."""
 
-import csv
-from collections.abc import Iterator
-from typing import Any
-
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -15,13 +11,6 @@ from accounts import access
 from billing import invoices, subscriptions
 from billing.invoices import LISTED, SHOWN, Line
 from helixflow.lib import clock, csv_export
-
-
-class _Echo:
-    """A file that gives back what is written to it."""
-
-    def write(self, text: str) -> str:
-        return text
 
 
 @require_safe
@@ -64,8 +53,8 @@ def month(request: HttpRequest, month: str) -> HttpResponse:
 def file(request: HttpRequest, month: str) -> StreamingHttpResponse:
     organization = access.page_membership(request).organization
     statement = invoices.of(organization, invoices.parse(month), now=clock.now())
-    header, *lines = invoices.rows(organization, statement)
-    return csv_export.response(f"helixflow-{statement.month.slug}.csv", header, lines)
+    rows = invoices.rows(organization, statement)
+    return csv_export.response(f"helixflow-{statement.month.slug}.csv", next(rows), rows)
 
 
 def _capped(lines: list[Line], what: str) -> list[Line]:

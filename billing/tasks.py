@@ -10,7 +10,6 @@ from billing import alerts, mails
 from helixflow.lib import tasks
 
 
-
 def enqueue(task: "Task[..., Any]", *args: str) -> bool:
     """Hand a mail to the worker; False with the broker down: the pages tell the same."""
     return tasks.send(task, *args)

@@ -1,7 +1,5 @@
-"""Usage over time as CSV (RFC 4180, UTF-8), part by part: every group, none of them put together with others."""
+"""Usage over time as a table for ``csv_export``, read part by part: every group, none put together with others."""
 
-import csv
-import io
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -16,7 +14,7 @@ from billing import money
 from billing.reports import timeseries
 from billing.reports.timeseries import Span, Sums, TooMuch
 from billing.rollup_models import UsageSums
-from helixflow.lib import clock, csv_export, ids
+from helixflow.lib import clock, ids
 
 ROWS: Final = 100_000  # at most; a row is a group in a bucket
 PERCENTILES: Final = ("p50", "p95", "p99")
@@ -27,13 +25,18 @@ _AMOUNTS: Final = ("prompt_tokens", "cached_tokens", "completion_tokens", "total
 _TIMES: Final = tuple(f"{name}_{each}" for name in ("duration_ms", "first_token_ms") for each in PERCENTILES)
 
 
-def rows(organization_id: uuid.UUID, span: Span, group_by: str, filters: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of the file, with a head; buckets without a request have none. Raises TooMuch before the first."""
+def header(group_by: str) -> list[str]:
+    columns = _GROUP_COLUMNS.get(group_by, () if group_by == timeseries.NONE else (group_by,))
+    return ["start", *columns, *_REQUESTS, *(() if group_by == timeseries.STATUS else (*_AMOUNTS, *_TIMES))]
+
+
+def rows(organization_id: uuid.UUID, span: Span, group_by: str, filters: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Beneath ``header``; buckets without a request have none. Raises TooMuch before the first."""
     groups = _groups(organization_id, span, group_by, filters)
     starts = list(span.starts())
     if groups * len(starts) > ROWS:
         raise TooMuch(f"A file of {groups:,} groups and {len(starts):,} points can have more than {ROWS:,} lines.")
-    return _lines(organization_id, span, group_by, filters, max(1, timeseries.MAX_POINTS // max(1, groups)))
+    return _rows(organization_id, span, group_by, filters, max(1, timeseries.MAX_POINTS // max(1, groups)))
 
 
 def filename(span: Span, group_by: str) -> str:
@@ -50,23 +53,19 @@ def _groups(organization_id: uuid.UUID, span: Span, group_by: str, filters: Mapp
     return int(hours.order_by().values(timeseries.COLUMNS[group_by]).distinct().count())
 
 
-def _lines(
+def _rows(
     organization_id: uuid.UUID, span: Span, group_by: str, filters: Mapping[str, Any], at_once: int
-) -> Iterator[str]:
+) -> Iterator[list[Any]]:
     by_status = group_by == timeseries.STATUS
     keys: dict[uuid.UUID, str] = {}
     if group_by == "key":
         keys = dict(ApiKey.objects.filter(organization_id=organization_id).values_list("id", "name"))
-    columns = _GROUP_COLUMNS.get(group_by, () if group_by == timeseries.NONE else (group_by,))
-    yield _line(["start", *columns, *_REQUESTS, *(() if by_status else (*_AMOUNTS, *_TIMES))])
     for part in _parts(span, at_once):
         hours = timeseries.sums_of(organization_id, part, filters, by_key=group_by in timeseries.BY_KEY)
         if group_by == timeseries.ENVIRONMENT:
             hours = timeseries.with_environment(hours, organization_id)
-        yield "".join(
-            _line([clock.rfc3339(at), *_group(group_by, group, keys), *_cells(sums, by_status=by_status)])
-            for at, group, sums in _sorted(hours, part, group_by)
-        )
+        for at, group, sums in _sorted(hours, part, group_by):
+            yield [clock.rfc3339(at), *_group(group_by, group, keys), *_cells(sums, by_status=by_status)]
 
 
 def _sorted(hours: "QuerySet[UsageSums]", span: Span, group_by: str) -> list[tuple[Any, Any, Sums]]:
@@ -99,9 +98,3 @@ def _cells(sums: Sums, *, by_status: bool) -> Iterator[object]:
     for digits in (sums.duration_digits, sums.first_token_digits):
         quantiles = sums.quantiles(digits) or {}
         yield from (quantiles.get(name, "") for name in PERCENTILES)
-
-
-def _line(cells: Sequence[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow([csv_export.defused(cell) for cell in cells])
-    return text.getvalue()

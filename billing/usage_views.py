@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import path, reverse
 from django.views.decorators.http import require_safe
@@ -21,7 +21,7 @@ from billing.reports import breakdown, standing, timeseries
 from billing.reports.breakdown import Breakdown
 from billing.reports.timeseries import Series, Sums
 from billing.usage_forms import FIRST_TOKEN, GROUPS, LATENCY, METRICS, RANGES, THIS_MONTH, Period, UsageForm
-from helixflow.lib import charts, clock
+from helixflow.lib import charts, clock, csv_export
 
 KEYS: Final = 300  # to choose from; more can be asked for by their address
 # Where it means something; other error codes have theirs by their names.
@@ -91,10 +91,7 @@ def usage_as_csv(request: HttpRequest) -> HttpResponseBase:
     except timeseries.TooMuch as error:
         messages.error(request, f"{error} Choose a shorter time, a longer bucket, or one key or model.")
         return redirect(back)
-    response = StreamingHttpResponse(rows, content_type="text/csv; charset=utf-8; header=present")
-    response["Content-Disposition"] = f'attachment; filename="{usage_csv.filename(span, group_by)}"'
-    response["Cache-Control"] = "no-store"
-    return response
+    return csv_export.response(usage_csv.filename(span, group_by), usage_csv.header(group_by), rows)
 
 
 def _form(request: HttpRequest, membership: Membership) -> UsageForm:

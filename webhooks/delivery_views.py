@@ -17,8 +17,9 @@ from django.views.decorators.vary import vary_on_headers
 from accounts.access import page_membership
 from accounts.models import Membership
 from helixflow.lib import errors, ids, paging
+from helixflow.lib.log_forms import RangeForm
 from webhooks import access, deliveries, delivery_words, event_guide, payloads
-from webhooks.delivery_forms import PERIODS, LogForm, RangeForm, last_day
+from webhooks.delivery_forms import LogForm, last_day
 from webhooks.models import Delivery, DeliveryState, Endpoint
 
 PAGE: Final = 50
@@ -48,7 +49,7 @@ def log(request: HttpRequest) -> HttpResponse:
             return HttpResponse(status=204, headers={"HX-Refresh": "true"})
         return _render(request, membership, "_rows", context)
     context |= {
-        "periods": _periods(form) if form.is_valid() else [],
+        "periods": form.periods if form.is_valid() else [],
         "has_any": bool(context["deliveries"])
         or Delivery.objects.filter(organization=membership.organization).exists(),
         "has_endpoints": bool(form.endpoints) or Endpoint.objects.of(membership.organization).exists(),
@@ -175,19 +176,6 @@ def _seen(shown: list[Delivery]) -> str:
         for delivery in shown
     ]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-
-
-def _periods(form: LogForm) -> list[dict[str, Any]]:
-    """Links that change the period and nothing else; exact times give way to it."""
-    names = {"": "All time"} | {name: label for name, (label, _) in PERIODS.items()}
-    return [
-        {
-            "label": label,
-            "query": form.query(period=name, since="", until="") or "period=",
-            "current": not form.is_exact and form.period_in_force == name,
-        }
-        for name, label in names.items()
-    ]
 
 
 def _range_page(request: HttpRequest, membership: Membership, endpoint: Endpoint, form: RangeForm) -> HttpResponse:

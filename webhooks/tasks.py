@@ -1,7 +1,6 @@
 """What Celery runs. ``deliver`` has a queue of its own, since receivers may keep its threads waiting."""
 
 import logging
-import smtplib
 import uuid
 from typing import Any
 
@@ -9,6 +8,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 from django import db
 
+from helixflow.lib import tasks
 from webhooks import mails, queue, retention, sending
 
 logger = logging.getLogger(__name__)
@@ -34,12 +34,7 @@ def sweep() -> None:
     mails.tell_owners()
 
 
-@shared_task(
-    autoretry_for=(OSError, smtplib.SMTPException, db.OperationalError, db.InterfaceError),
-    max_retries=12,
-    retry_backoff=2,
-    retry_backoff_max=60,
-)
+@tasks.mail_task
 def tell_owners(endpoint_id: str) -> None:
     """That an endpoint was disabled. The sweeper queues it anew where the mail server is away for longer than this."""
     mails.send_disabled(uuid.UUID(endpoint_id))

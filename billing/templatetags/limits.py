@@ -9,7 +9,6 @@ from accounts import access
 from accounts.models import ApiKey, Membership
 from billing.forms import KeyLimitsForm
 from billing.reports import standing
-from helixflow.lib import errors
 
 register = template.Library()
 
