@@ -106,6 +106,9 @@ def _waiting() -> list[Finding]:
         return [msgspec.json.decode(text, type=Finding) for text in client.lrange(WAITING, 0, -1)]
     except redis.RedisError:
         return []
+    except msgspec.MsgspecError:  # of another version: forgotten with the next that are written
+        logger.warning("findings that waited can't be read")
+        return []
 
 
 def _let_wait(findings: Iterable[Finding]) -> None:

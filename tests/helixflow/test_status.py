@@ -135,6 +135,13 @@ def test_a_database_that_is_down_is_asked_nothing_else(
     assert [each.component for each in probing._waiting()] == ["database", "api"]
 
 
+def test_findings_that_cannot_be_read_keep_no_others_back(probe: Callable[..., None]) -> None:
+    redis.sync_client().rpush(probing.WAITING, b'{"of": "another version"}')
+    probe(database=State.OPERATIONAL)
+    assert StatusDay.objects.get().checks == 1
+    assert probing._waiting() == []
+
+
 def test_the_real_checks_of_a_running_platform_find_it_well(site: Served, settings: Settings) -> None:
     settings.STATUS_URL = f"http://127.0.0.1:{site.port}"
     found = {each.key: each.check() for each in components.COMPONENTS}
