@@ -97,7 +97,10 @@ def pages(site: str, routes: list[Route], named: dict[str, str], user: User | No
             continue
         path = route.template.format(**named)
         with requests.get(site + path, cookies=cookies, allow_redirects=False, stream=True, timeout=20) as answer:
-            if answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/html"):
+            is_html = answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/html")
+            if is_html and answer.content.startswith(
+                b"<!doctype html>"
+            ):  # not a part that pages refresh themselves with
                 found.append(path)
     return found
 
