@@ -12,3 +12,4 @@ import "./refresh.js";
 import "./live.js";
 import "./chart.js";
 import "./print.js";
+import "./forget.js";

@@ -29,6 +29,7 @@ export class Store {
   save() {
     clearTimeout(this.timer);
     this.timer = undefined;
+    if ("leaving" in document.documentElement.dataset) return; // logged out: nothing stays
     try {
       localStorage.setItem(this.key, JSON.stringify(this.state));
     } catch {

@@ -59,6 +59,16 @@ def test_it_streams_says_what_that_took_and_is_still_there_after_a_reload(playgr
     expect(playground.get_by_label("Max. tokens")).to_have_value("12")
 
 
+def test_logging_out_leaves_nothing_of_it_in_the_browser(playground: Page):
+    playground.get_by_role("textbox", name="Your message").fill("A secret draft")
+    kept = "() => Object.keys(localStorage).filter((key) => key.startsWith('playground:')).length"
+    playground.reload()  # it is saved then at the latest
+    assert playground.evaluate(kept) == 1
+    playground.locator('form[action="/logout"] button').first.click()
+    playground.wait_for_url(lambda url: "/dashboard" not in url)
+    assert playground.evaluate(kept) == 0
+
+
 def test_an_answer_is_stopped_and_asked_for_again(playground: Page):
     playground.get_by_label("Max. tokens").fill("400")
     say(playground, "Tell me a long story about rivers.")
