@@ -25,9 +25,11 @@ def export_list(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_GET
 def export_rows(request: HttpRequest) -> HttpResponse:
-    """The part of the page that moves, while one is under way. 204: nothing is."""
+    """The part of the page that moves, while one is under way. Who comes without htmx, as after a login: the page."""
     membership = access.page_membership(request)
     access.require(membership, roles.EXPORT)
+    if "HX-Request" not in request.headers:
+        return redirect("exports")
     return render(request, "accounts/_exports.html", _context(membership))
 
 

@@ -122,7 +122,8 @@ def test_one_at_a_time_and_the_page_watches_it(owner, organization):
     page = client.get(URL).content.decode()
     assert f'hx-get="{URL}/rows"' in page
     assert "Export all data" not in page
-    assert "Waiting" in text_of(client.get(f"{URL}/rows"))
+    assert "Waiting" in text_of(client.get(f"{URL}/rows", headers={"HX-Request": "true"}))
+    assert client.get(f"{URL}/rows")["Location"] == URL  # not a part without its page
     assert client.get(f"{URL}/{first.public_id}").status_code == 400
 
 
