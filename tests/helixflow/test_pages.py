@@ -215,7 +215,7 @@ def test_support_is_written_to_about_the_request_that_a_link_names(client: Clien
     assert html.count(f'href="mailto:{settings.SUPPORT_EMAIL}?subject=Request%20{request_id}"') == 2
 
 
-@pytest.mark.parametrize("query", ["", "?request=", "?request=req_<b>", f"?request={ids.new_id(ids.API_KEY)}"])
+@pytest.mark.parametrize("query", ["", "?request=", "?request=req_<b>", "?request=key_0352qrS7NFZ90N37kTr1ym"])
 def test_support_repeats_nothing_but_the_id_of_a_request(client: Client, query: str) -> None:
     html = page(client, f"/support{query}")
     assert "About one request" not in html
@@ -328,7 +328,7 @@ def test_only_tokens_name_colours() -> None:
     named = {
         path.name: raw.findall(re.sub(r"/\*.*?\*/|url\([^)]*\)", "", path.read_text(), flags=re.DOTALL))
         for path in STATIC.glob("css/*.css")
-        if path.name != "tokens.css"
+        if path.name not in {"tokens.css", "admin.css"}  # Django's admin has variables and a switch of its own
     }
     assert {name: colours for name, colours in named.items() if colours} == {}
 
