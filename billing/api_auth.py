@@ -32,7 +32,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         if not verdict.admitted:
             raise verdict.error()
         if not snapshot.enabled:
-            raise errors.AuthorizationFailed("This organization is disabled. Write to support.")
+            raise errors.AuthorizationFailed("This organization is disabled, or is to be deleted: see its dashboard.")
         return AnonymousUser(), snapshot
 
     def authenticate_header(self, request: Request) -> str:

@@ -259,7 +259,7 @@ class Exchange(Responder):
 
     def _check(self, snapshot: Snapshot) -> None:
         if not snapshot.enabled:
-            raise errors.AuthorizationFailed("This organization is disabled. Write to support.")
+            raise errors.AuthorizationFailed("This organization is disabled, or is to be deleted: see its dashboard.")
         self.gateway.uses[snapshot.key_id] = time.time()
 
     async def _relay(self, request: Request, route: Route) -> None:

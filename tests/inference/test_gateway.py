@@ -152,12 +152,14 @@ def test_a_rotated_key_works_through_its_grace_and_the_new_one_at_once(plane, de
     assert plane.chat(token).status_code == plane.chat(new).status_code == 200
 
 
-def test_a_disabled_organization_is_403(plane, deployment, token, organization):
+@pytest.mark.parametrize("field", ["disabled_at", "deletion_due_at"])
+def test_a_disabled_organization_is_403(plane, deployment, token, organization, field):
     plane.chat(token)
     with transaction.atomic():
-        Organization.objects.filter(id=organization.id).update(disabled_at=timezone.now())
+        Organization.objects.filter(id=organization.id).update(**{field: timezone.now()})
         generation.bump(organization.id)
-    error(plane.chat(token), 403, "authorization_failed")
+    told = error(plane.chat(token), 403, "authorization_failed")["message"]
+    assert told == "This organization is disabled, or is to be deleted: see its dashboard."
 
 
 def test_a_model_that_is_not_on_the_key_s_list_is_403(plane, deployment, organization, owner):
