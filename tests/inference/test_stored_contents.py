@@ -183,7 +183,7 @@ def test_nothing_is_sealed_for_a_postgresql_that_is_away(monkeypatch):
     def refuse():
         raise OperationalError("gone")
 
-    monkeypatch.setattr(keeping.connection, "ensure_connection", refuse)
+    monkeypatch.setattr("inference.keeping.contents.connection.ensure_connection", refuse)
     monkeypatch.setattr(keeping, "_seal", lambda _: pytest.fail("sealed in vain"))
     with pytest.raises(OperationalError):
         keeping.write([keeping.Taken(ids.uuid7(), ids.uuid7(), None, None, 0)])

@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def check_all():
 
 def told(rows, *, by_day, by_key):
     """By organization, day or hour, key, model and deployment."""
-    found = {}
+    found: dict[tuple[Any, ...], list[Any]] = {}
     for row in rows:
         begins = row.hour.replace(hour=0) if by_day else row.hour
         key = (row.organization_id, begins, row.api_key_id if by_key else None, row.model, row.deployment)
