@@ -197,7 +197,8 @@ def test_the_page_takes_few_queries(owner: User, organization: Organization, dja
 
 
 def test_the_csv_holds_all_of_it_and_no_formula(owner: User, organization: Organization) -> None:
-    record(organization, owner, summary="=HYPERLINK(1)", target="@target", changes={"name": ("-1", "b")})
+    with time_machine.travel(datetime(2026, 11, 1, tzinfo=UTC)):
+        record(organization, owner, summary="=HYPERLINK(1)", target="@target", changes={"name": ("-1", "b")})
     for number in range(600):
         record(organization, owner, "webhook.created", summary=f"did {number}")
     response = signed_in(owner).get(CSV)
@@ -207,7 +208,7 @@ def test_the_csv_holds_all_of_it_and_no_formula(owner: User, organization: Organ
     assert len(rows) == 601
     assert (rows[-1]["what"], rows[-1]["target"]) == ("'=HYPERLINK(1)", "'@target")
     assert rows[-1]["changes"] == "name: -1 → b"
-    assert rows[0]["what"] == "did 599"
+    assert sorted(row["what"] for row in rows[:-1]) == sorted(f"did {number}" for number in range(600))
     filtered = signed_in(owner).get(CSV, {"group": "keys"})
     assert len(filtered.getvalue().decode().splitlines()) == 2
 
