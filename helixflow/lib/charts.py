@@ -174,7 +174,6 @@ def _plain(value: float) -> str:
 
 COUNT: Final = Unit(count, compact, whole=True)
 MILLISECONDS: Final = Unit(milliseconds, _ms_tick)
-PERCENT: Final = Unit(lambda value: "–" if value is None else f"{value:.2f}%", lambda value: f"{value:g}%")
 
 
 def amount(cell: Callable[[Value], str]) -> Unit:
