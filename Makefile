@@ -21,7 +21,7 @@ run: $(VENV)/.run ## Start the whole of HelixFlow on this machine
 	@exec $(BIN)/python manage.py up $(ARGS)
 
 test: $(VENV)/.dev ## Run the tests (ARGS="-k name" to choose)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## Lint, types, import contract, migrations, deploy check
 	@$(BIN)/python -m tests.checks $(ARGS)

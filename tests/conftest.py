@@ -16,6 +16,14 @@ from tests import factories
 from tests.cluster import on_cluster, redis_cluster  # noqa: F401  # fixtures
 from tests.fakes.upstream import Upstream
 
+LONG = ("tests/e2e/", "tests/faults/", "tests/test_soak.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 @pytest.fixture(scope="session")
 def _redis() -> Redis:

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from redis import Redis
+
+from helixflow.lib import secrets
 from helixflow.stack import embedded
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +62,7 @@ class Up:
             assert self.process.poll() is None, self.output
             return "HelixFlow is up" in self.output
 
-        wait_for(answered, what="it did not come up")
+        wait_for(answered, seconds=90, what="it did not come up")
         return self
 
     def answers(self, path: str = "/livez") -> bool:
@@ -71,6 +74,11 @@ class Up:
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    def forget_tries(self) -> None:
+        with Redis.from_url(secrets.embedded_services(self.data_dir)["REDIS_URL"]) as client:
+            for key in client.scan_iter("cache:*"):
+                client.delete(key)
 
     def child(self, name: str) -> int | None:
         """The process id of the one child whose command holds ``name``."""
@@ -92,11 +100,15 @@ class Up:
 
 @dataclass(frozen=True)
 class Stack:
-    """A whole HelixFlow, the API key of its demo account, and other commands of manage.py beside it."""
+    """A whole HelixFlow, the API key of its demo account, and other commands of manage.py beside it.
+
+    ``forget_tries``: of signing up and in, which all come from one address here.
+    """
 
     url: str
     api_key: str
     manage: Callable[..., str]
+    forget_tries: Callable[[], None]
 
     @property
     def base_url(self) -> str:
@@ -110,7 +122,7 @@ def running_stack(**environment: str) -> Iterator[Stack]:
         try:
             up.wait_until_up()
             demo = json.loads((up.data_dir / "secrets" / "demo.json").read_text())
-            yield Stack(f"http://127.0.0.1:{up.port}", demo["api_key"], up.manage)
+            yield Stack(f"http://127.0.0.1:{up.port}", demo["api_key"], up.manage, up.forget_tries)
         finally:
             up.stop()
 

@@ -79,6 +79,7 @@ class Settler:
         self._stopping = False
         self._wake = asyncio.Event()
         self._epoch = 0
+        self._tended = False
 
     async def start(self) -> None:
         self._flushing = asyncio.create_task(self._keep_flushing())
@@ -205,9 +206,9 @@ class Settler:
         limits.breaker.succeeded()
         reached = await pipelined_redis.reach_all()  # in a cluster the beat went to one node of several
         epoch = pipelined_redis.epoch()
-        if self._recent and (epoch != self._epoch or not known):
+        if self._recent and (epoch != self._epoch or (self._tended and not known)):
             await self._send_again()
-        self._epoch = epoch
+        self._epoch, self._tended = epoch, True
         # Only now: while Redis is away nothing of what it may have lost is forgotten.
         now = time.monotonic()
         while reached and self._recent and now - self._recent[0][0] > KEEP_S:

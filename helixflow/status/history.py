@@ -129,6 +129,10 @@ def unread() -> list[Standing]:
     return [_standing(each.key, each.name, each.what, {}, now) for each in COMPONENTS]
 
 
+def unread_model(name: str) -> Standing:
+    return _standing(f"{MODEL}{name}", name, "", {}, timezone.now())
+
+
 def read() -> Status:
     """Raises django.db.Error."""
     now = timezone.now()

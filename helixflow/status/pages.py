@@ -125,13 +125,18 @@ def _current() -> Status:
     now["api"] = State.OPERATIONAL  # it answers at this very moment
     found = history.current()
     known = catalogue.keeper.catalogue
-    of_models = {f"{MODEL}{name}": state for name, state in models(known).items()} if known else None
     return replace(
         found,
         components=[_as_now(each, now) for each in found.components or history.unread()],
-        # One that was taken from the others today, for some organizations alone, is named to nobody any more.
-        models=[_as_now(each, of_models or {}) for each in found.models if of_models is None or each.key in of_models],
+        models=_models_now(found, models(known)) if known else found.models,
     )
+
+
+def _models_now(found: Status, states: Mapping[str, State]) -> list[Standing]:
+    """Those that everybody is offered now: measured or not yet, and none that was taken from others today."""
+    measured = {each.key: each for each in found.models}
+    names = sorted(states)[: history.MOST_MODELS]
+    return [replace(measured.get(f"{MODEL}{name}") or history.unread_model(name), state=states[name]) for name in names]
 
 
 def _as_now(standing: Standing, now: Mapping[str, str]) -> Standing:

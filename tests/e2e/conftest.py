@@ -73,3 +73,10 @@ def stack() -> Iterator[Stack]:
     """All of HelixFlow, with the real embedded model, for every test of this worker. Webhooks are given up soon."""
     with running_stack(HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK="true", HELIXFLOW_WEBHOOK_DELAYS_S="0,1") as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _new_tries(request: pytest.FixtureRequest) -> None:
+    """More people sign up in these tests than may from one address."""
+    if "stack" in request.fixturenames:
+        request.getfixturevalue("stack").forget_tries()

@@ -164,9 +164,9 @@ def test_the_status_page_tells_of_models_and_not_of_deployments(deployments, org
 
 
 def test_a_model_that_nobody_answers_for_is_said_to_be_unavailable(deployments):
-    assert "Unavailable" not in Client().get("/status").content.decode()
+    assert ">Down<" not in Client().get("/status").content.decode()
     cut_off(*deployments)
-    assert "Unavailable" in Client().get("/status").content.decode()
+    assert ">Down<" in Client().get("/status").content.decode()
 
 
 def test_the_status_page_has_no_models_where_none_are_known(db):

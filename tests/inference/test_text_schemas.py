@@ -179,7 +179,7 @@ def test_a_hostile_body_is_refused_quickly(parse, name, value, text):
     body = f'{{"model": "m", "{name}": {value}}}'.encode()
     started = time.process_time()
     assert text in refusal(parse, body).message
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 10  # a careless reader takes minutes
 
 
 @pytest.mark.parametrize("parse", [parse_completion_request, parse_embedding_request])
