@@ -19,8 +19,14 @@ from inference.gateway import Gateway
 from inference.models import Deployment
 from tests.factories import MODEL, deploy
 from tests.fakes.upstream import Upstream
+from tests.inference import kept_answers
 from tests.inference.settled import notes, usage_events, used
 from tests.stack import wait_for
+
+
+@pytest.fixture(autouse=True)
+def _kept_now() -> None:
+    kept_answers.this_moment.cache_clear()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any
 
 from helixflow.lib import redis
@@ -13,7 +14,6 @@ from inference.keeping.kept import KeptAnswer
 
 ORGANIZATION = uuid.UUID("018f0000-0000-7000-8000-000000000001")
 API_KEY = uuid.UUID("018f0000-0000-7000-8000-000000000002")
-KEPT_AT = time.time()  # of all, so that they are equal
 PATIENCE_S = 20
 SECRET_TEXT = b"The patient has 3 weeks."
 
@@ -24,9 +24,17 @@ def answer(
     content_type: str = "application/json",
     id: str = "chatcmpl-old",  # noqa: A002  # the field's name
     created: int = 1_700_000_000,
-    kept_at: float = KEPT_AT,
+    kept_at: float | None = None,
 ) -> KeptAnswer:
-    return KeptAnswer(body=body, content_type=content_type, upstream="first", id=id, created=created, kept_at=kept_at)
+    """Kept now, or rather a moment that all of a test share, so that they are equal."""
+    moment = kept_at if kept_at is not None else this_moment()
+    return KeptAnswer(body=body, content_type=content_type, upstream="first", id=id, created=created, kept_at=moment)
+
+
+@cache
+def this_moment() -> float:
+    """Forgotten before each test (conftest.py): the whole run takes longer than answers are kept."""
+    return time.time()
 
 
 def claim(

@@ -113,7 +113,7 @@ KEY: Final[dict[str, Any]] = {
 LIMITS: Final[dict[str, Any]] = {
     "object": "api_key.limits",
     "api_key_id": "key_…",
-    "requests_per_minute": 20,
+    "requests_per_minute": 60,
     "requests_per_month": None,
     "monthly_budget": "5.00",
     "currency": "USD",
@@ -218,7 +218,7 @@ KEYS: Final = (
         body=key_limits.LimitFields,
         answer=answers.ApiKeyLimits,
         anchors=("keys-limits",),
-        example_body={"requests_per_minute": 20, "requests_per_month": None, "monthly_budget": "5.00"},
+        example_body={"requests_per_minute": 60, "requests_per_month": None, "monthly_budget": "5.00"},
         example=envelope(LIMITS),
     ),
 )
