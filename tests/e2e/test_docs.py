@@ -150,8 +150,9 @@ class World:
         return self.run(require_program("bash"), "-euo", "pipefail", "-c", text)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def world(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """New for each test: among the reference's commands are some that delete."""
     require_program("curl")
     folder = tmp_path_factory.mktemp("docs")
     (folder / ".curlrc").write_text("silent\nshow-error\nfail-with-body\nmax-time = 60\n")
