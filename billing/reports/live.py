@@ -64,6 +64,16 @@ def read(organization_id: uuid.UUID, month: int | None = None) -> Counters:
         assumed = months.of(now)
 
 
+def read_if_there(organization_id: uuid.UUID) -> Counters | None:
+    """The current ones. None: Redis is away, and no page waits for it."""
+    if limits.breaker.is_open:
+        return None
+    try:
+        return read(organization_id)
+    except redis.RedisError:
+        return None
+
+
 def _counters(now: int, month: int, window: dict[str, str], counted: dict[str, str], parallel: int) -> Counters:
     if int(window.get("minute", 0)) < now // 60:
         window = {}  # of a minute that is over

@@ -16,11 +16,10 @@ from django.db.models.functions import Coalesce
 
 from accounts.models import ApiKey, Organization
 from billing import months, plans
-from billing.admission import limits
 from billing.models import STARTER, Plan, UsageMonth, UsageRecord
 from billing.reports import live, receipts, timeseries
 from billing.rollup_models import UsageHourOfAllKeys
-from helixflow.lib import clock, redis
+from helixflow.lib import clock
 
 RECENT: Final = 10
 HOURS: Final = 24  # in the charts
@@ -95,7 +94,7 @@ class Recent:
 
 def standing(organization_id: uuid.UUID) -> Standing:
     """The minute, the month and the money. Two queries, and Redis, without which it still answers."""
-    counters = _counters(organization_id)
+    counters = live.read_if_there(organization_id)
     now = counters.now if counters else int(clock.now().timestamp())
     month = counters.month if counters else months.of(now)
     counted = counters.counted if counters else None
@@ -192,15 +191,6 @@ def _hours(organization_id: uuid.UUID, since: datetime, *, timed_from: datetime)
 def _hour(start: datetime, hour: timeseries.Sums) -> Hour:
     found = hour.quantiles(hour.duration_digits) or {}
     return Hour(start, Sums().plus(hour), found.get("p50"), found.get("p95"))
-
-
-def _counters(organization_id: uuid.UUID) -> live.Counters | None:
-    if limits.breaker.is_open:
-        return None
-    try:
-        return live.read(organization_id)
-    except redis.RedisError:
-        return None
 
 
 def _terms(organization_id: uuid.UUID) -> dict[str, Any]:

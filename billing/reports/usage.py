@@ -15,11 +15,9 @@ from django.db.models import F, Q, Sum
 
 from accounts.models import ApiKey, Organization
 from billing import months, plans
-from billing.admission import limits
 from billing.models import KeyLimits, UsageMonth
 from billing.reports import live
 from billing.rollup_models import UsageDay
-from helixflow.lib import redis
 
 LIVE: Final = "live"
 LEDGER: Final = "ledger"
@@ -69,7 +67,7 @@ class Usage:
 
 def current(organization_id: uuid.UUID) -> Usage:
     """Raises django.db.Error. Without Redis it still answers."""
-    counters = _counters(organization_id)
+    counters = live.read_if_there(organization_id)
     now, month = (counters.now, counters.month) if counters else (int(time.time()), months.of(time.time()))
     counted = counters.counted if counters else None
     terms = _terms(organization_id, month)
@@ -108,15 +106,6 @@ def current(organization_id: uuid.UUID) -> Usage:
         cost=sum((row.cost for row in ledger.values()), Decimal(0)),
         keys=[of_key(key) for key in _keys(organization_id, set(ledger))],
     )
-
-
-def _counters(organization_id: uuid.UUID) -> live.Counters | None:
-    if limits.breaker.is_open:
-        return None
-    try:
-        return live.read(organization_id)
-    except redis.RedisError:
-        return None
 
 
 def _terms(organization_id: uuid.UUID, month: int) -> dict[str, Any]:
