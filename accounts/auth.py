@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from django.conf import settings
 
-from accounts import keys
+from accounts import keys, passes
 from helixflow.lib import errors
 
 
@@ -33,7 +33,7 @@ def bearer_token(values: Sequence[bytes], *, credential: str = "YOUR_API_KEY") -
 
 def check_form(token: str) -> None:
     """Raises InvalidApiKey for what cannot be a key, without a look-up; the length comes first, so it is cheap."""
-    if keys.is_well_formed(token):
+    if keys.is_well_formed(token) or passes.key_id_of(token) is not None:
         return
     if looks_like_jwt(token):
         raise errors.InvalidApiKey(

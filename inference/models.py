@@ -1,4 +1,4 @@
-"""The catalogue: providers, the models callers see, the deployments that answer for them. And stored contents."""
+"""The catalogue: providers, the models callers see, the deployments that answer for them. Stored contents. Batches."""
 
 from typing import ClassVar
 
@@ -9,6 +9,12 @@ from django.utils import timezone
 
 from accounts.models import Organization
 from helixflow.lib import crypto, ids
+from inference.batch_models import (  # noqa: F401  # Django looks for models here
+    Batch,
+    BatchItem,
+    BatchLane,
+    StoredFile,
+)
 
 # A slug with dots, slashes and colons, as providers name their models: "meta-llama/Llama-3.1-8B:free".
 valid_name = RegexValidator(r"\A[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z", "Letters, digits and . _ : / @ + - only.")

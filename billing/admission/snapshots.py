@@ -19,10 +19,10 @@ from typing import Any, Final
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
-from django.db.models import F, OuterRef, QuerySet
+from django.db.models import F, OuterRef, Q, QuerySet
 from django.db.models.functions import JSONObject
 
-from accounts import auth, generation
+from accounts import auth, generation, passes
 from accounts.models import ApiKey
 from billing import months
 from billing.admission import notes, redis_keys
@@ -125,7 +125,7 @@ class Snapshot:
 def load(token: str) -> Snapshot:
     """Read from PostgreSQL. Raises InvalidApiKey, or django.db.Error if PostgreSQL can't be asked."""
     started = time.monotonic()  # before the read: a change during it makes the snapshot old, never young
-    row = _query().filter(digest__in=auth.digests(token)).first()
+    row = _query().filter(_names(token)).first()
     if row is None:
         raise errors.InvalidApiKey
     if row.revoked_at is not None:
@@ -154,6 +154,11 @@ def load(token: str) -> Snapshot:
     if snapshot.has_expired:
         raise ExpiredApiKey
     return snapshot
+
+
+def _names(token: str) -> Q:
+    key_id = passes.key_id_of(token)
+    return Q(digest__in=auth.digests(token)) if key_id is None else Q(id=key_id)
 
 
 def _query() -> QuerySet[ApiKey]:

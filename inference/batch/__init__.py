@@ -1,0 +1,1 @@
+"""Batches and their files: many requests handed over at once (docs/batch.md)."""
