@@ -104,6 +104,7 @@ if _region := env.text("HELIXFLOW_BEDROCK_REGION"):
             "HELIXFLOW_BEDROCK_REGION needs AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     PROVIDERS["bedrock"] = {"key": _credential, "region": _region}
+FILES_MB = env.integer("HELIXFLOW_FILES_MB", 2_000, least=1)  # an organization's, together
 KEPT_ANSWERS_MB = env.integer("HELIXFLOW_KEPT_ANSWERS_MB", 64, least=4, most=65_536)
 REDIS_BUDGET_S = env.integer("HELIXFLOW_REDIS_BUDGET_MS", 50, least=1, most=60_000) / 1000
 CACHE_URL = env.text("CACHE_URL", REDIS_URL)
