@@ -41,3 +41,12 @@ class Box:
             return self._cipher.decrypt(sealed[:NONCE], sealed[NONCE:], label)
         except (InvalidTag, ValueError):
             raise Unopenable from None
+
+
+def request_label(position: int) -> bytes:
+    """Of the item at ``position``, the first being 0."""
+    return b"request:%d" % position
+
+
+def answer_label(position: int) -> bytes:
+    return b"answer:%d" % position
