@@ -5,14 +5,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.test import Client
+from django.test import Client, TransactionTestCase
 from redis import Redis
 
 from accounts.models import Organization, User
-from billing.admission import limits
+from billing.admission import limits, snapshots
 from billing.admission.breaker import Breaker
+from helixflow.lib import tasks
+from helixflow.server import live
+from helixflow.server.health import services
+from helixflow.status import history
+from inference import catalogue
 from inference.keeping import room
-from tests import factories
+from tests import emptying, factories
 from tests.cluster import on_cluster, redis_cluster  # noqa: F401  # fixtures
 from tests.fakes.upstream import Upstream
 
@@ -37,6 +42,26 @@ def _clean_redis(_redis: Redis) -> None:
     _redis.flushdb()
     limits.breaker = Breaker()
     room.breaker = Breaker()
+
+
+@pytest.fixture(autouse=True)
+def _clean_process() -> None:
+    """What a process keeps for some seconds, of rows or of a server that was away, is not the next test's either."""
+    catalogue.keeper.forget()
+    history.keeper.forget()
+    limits._ledger_failed_at = float("-inf")
+    live._redis_away_until = 0.0
+    services._result = None
+    snapshots.cache.clear()
+    tasks._away_until = 0.0
+    tasks._crowded.clear()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quickly_emptied() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: emptying.empty_tables())
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from django.db import connection, connections
 
 from billing.admission import limits, quota, snapshots, unsettled
 from helixflow.stack import embedded
+from tests import emptying
 from tests.faults.world import Server, Valkey
 
 
@@ -86,4 +87,4 @@ def postgresql(_postgresql: Server) -> Iterator[Server]:
     connection.close()
     if _postgresql.process.poll() is not None:
         _postgresql.start()
-    call_command("flush", interactive=False, verbosity=0)
+    emptying.empty_tables()
