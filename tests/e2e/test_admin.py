@@ -15,21 +15,13 @@ from inference.breaker import State
 from inference.health_shared import DeploymentHealth
 from inference.models import Deployment, Model, Provider
 from tests import factories
-from tests.e2e.test_look import AXE
+from tests.e2e import axe
 from tests.fakes.upstream import Upstream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Left out is what Django's own lists and inlines don't do: labels of fields in tables, room around filters.
-FIND_VIOLATIONS = """async () => {
-  const left_out = ["label", "label-title-only", "target-size"];
-  const rules = Object.fromEntries(left_out.map((name) => [name, { enabled: false }]));
-  const runOnly = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-  const found = await axe.run("#content", { runOnly, rules, preload: false });
-  return found.violations
-    .filter((violation) => ["serious", "critical"].includes(violation.impact))
-    .map((violation) => [violation.id, ...violation.nodes.map((node) => node.failureSummary + " " + node.html)]);
-}"""
+# Django's own lists and inlines don't do them: labels of fields in tables, room around filters.
+LEFT_OUT = ("label", "label-title-only", "target-size")
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 
@@ -95,13 +87,11 @@ def test_the_news_come_by_themselves(
     assert deployment.model.owned_by == "openai"  # what is being edited is not sent along
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_the_pages_are_accessible_and_keep_to_their_width(
-    page: Page, catalogue: str, upstream: Upstream, theme: Any, width: int
+    page: Page, catalogue: str, upstream: Upstream, width: int
 ) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme=theme)
     deployment = factories.deploy(upstream, name="a-provider-with-a-long-name/and-a-model-with-a-longer-one")
     found = {}
     for path in _paths(deployment):
@@ -119,9 +109,8 @@ def test_the_pages_are_accessible_and_keep_to_their_width(
 
 
 def _problems(page: Page) -> list[Any]:
-    page.evaluate(AXE)
     too_wide = page.evaluate(OVERFLOW)
-    violations: list[Any] = page.evaluate(FIND_VIOLATIONS)
+    violations = axe.violations(page, within="#content", left_out=LEFT_OUT)
     return violations + ([f"{too_wide} px too wide"] if too_wide > 0 else [])
 
 

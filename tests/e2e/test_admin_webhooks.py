@@ -55,13 +55,9 @@ def test_a_failed_delivery_is_found_and_sent_again(
     assert nudged == [failed.endpoint_id]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_the_pages_are_accessible_and_keep_to_their_width(
-    page: Page, site: str, failed: Delivery, theme: Any, width: int
-) -> None:
+def test_the_pages_are_accessible_and_keep_to_their_width(page: Page, site: str, failed: Delivery, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme=theme)
     found = {}
     for path in (*("endpoint/", "delivery/", "event/"), *map(_path, (failed, failed.endpoint, failed.event))):
         page.goto(f"{site}/{path}")

@@ -24,7 +24,8 @@ from inference.keeping import contents
 from inference.keeping.kept import Recording
 from tests import factories
 from tests.billing import usage_events
-from tests.e2e.test_look import AXE, FIND_VIOLATIONS, sign_in
+from tests.e2e import axe
+from tests.e2e.test_look import sign_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -119,8 +120,7 @@ def test_a_request_is_searched_for_and_read(page: Page, context: BrowserContext,
             page.goto(f"{live_server.url}/dashboard/requests/{request_id}")
             shot(page, f"receipt-{scheme}-{width}")
             assert page.evaluate("document.documentElement.scrollWidth") == width
-    page.evaluate(AXE)
-    assert page.evaluate(FIND_VIOLATIONS) == []
+    assert axe.violations(page) == []
     page.set_viewport_size({"width": 1440, "height": 900})
     page.goto(f"{live_server.url}/dashboard/requests")
     page.get_by_label("Status").select_option("failed")
