@@ -27,6 +27,7 @@ from django.utils import timezone
 from accounts.models import Organization
 from helixflow.lib import errors, ids
 from inference.batch import sealing
+from inference.batch.splitting import Splitter
 from inference.batch_models import Batch, BatchStatus, Purpose, StoredFile
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ FOLDER: Final = "batch-files"
 LIFETIME: Final = timedelta(days=30)
 LITTER: Final = timedelta(hours=2)  # begun so long ago: nobody is writing it any more
 PIECE: Final = 500  # rows dropped at once
-BOM: Final = b"\xef\xbb\xbf"
 GONE: Final = "This file isn't there any more. Upload it again."
+AWAY: Final = "Files can't be kept or read at the moment. Try again."
 
 
 class Writer:
@@ -129,7 +130,8 @@ def new(organization_id: uuid.UUID, api_key_id: uuid.UUID | None, filename: str,
 def chunks(file: StoredFile) -> Iterator[bytes]:
     """The contents in clear. Opens the file before it returns.
 
-    Raises errors.NotFound where the storage has lost it; while it is read sealing.Unopenable for what is damaged.
+    Raises errors.NotFound where the storage has lost it, ServiceUnavailable where it is away; while it is read
+    sealing.Unopenable for what is damaged.
     """
     box = sealing.Box(file.sealed_key)
     try:
@@ -137,39 +139,15 @@ def chunks(file: StoredFile) -> Iterator[bytes]:
     except FileNotFoundError:
         logger.exception("the contents of %s are missing", file.public_id)
         raise errors.NotFound(GONE) from None
+    except OSError:
+        logger.exception("the contents of %s can't be read", file.public_id)
+        raise errors.ServiceUnavailable(AWAY, retry_after=5) from None
     return _opened(stream, box)
 
 
 def lines(file: StoredFile) -> Iterator[bytes]:
-    """Without line ends, blank ones and a byte order mark; raises as ``chunks`` does."""
-    return split(chunks(file))
-
-
-def split(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Memory holds one line and one piece at a time."""
-    for line in raw_lines(pieces):
-        text = line.strip(b" \t\r")
-        if text:
-            yield text
-
-
-def raw_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """As they are between the ends, the byte order mark dropped; empty ones too."""
-    begun: list[bytes] = []  # of a line whose end has not come
-    first = True
-    for piece in pieces:
-        parts = piece.split(b"\n")
-        for part in parts[:-1]:
-            begun.append(part)
-            line = b"".join(begun)
-            begun = []
-            yield line.removeprefix(BOM) if first else line
-            first = False
-        if parts[-1]:
-            begun.append(parts[-1])
-    if begun:
-        line = b"".join(begun)
-        yield line.removeprefix(BOM) if first else line
+    """Without line ends, blank lines and a byte order mark; raises as ``chunks`` does."""
+    return _lines(chunks(file))
 
 
 def of(organization_id: uuid.UUID) -> QuerySet[StoredFile]:
@@ -286,6 +264,13 @@ def _opened(stream: Any, box: sealing.Box) -> Iterator[bytes]:
             number, sealed = number + 1, following
         if not number:
             raise sealing.Unopenable  # even an empty file has a frame
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    splitter = Splitter()
+    for piece in pieces:
+        yield from filter(None, splitter.feed(piece))
+    yield from filter(None, splitter.end())
 
 
 def _read(stream: Any) -> bytes:

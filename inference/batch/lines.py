@@ -52,7 +52,7 @@ class Line:
     body: bytes
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True):
+class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     """OpenAI's."""
 
     custom_id: CustomId
@@ -66,8 +66,8 @@ _PARSERS: Final[Mapping[str, Callable[[bytes], Request]]] = {
     Operation.COMPLETIONS: text_schemas.parse_completion_request,
     Operation.EMBEDDINGS: text_schemas.parse_embedding_request,
 }
-_CHOICES: Final = complaints.allowed_values(_Line)
-_decode_line = msgspec.json.Decoder(_Line).decode
+_CHOICES: Final = complaints.allowed_values(Envelope)
+_decode_line = msgspec.json.Decoder(Envelope).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_custom_id = msgspec.json.Decoder(CustomId | None).decode
 _encode = msgspec.json.Encoder().encode
@@ -75,14 +75,7 @@ _encode = msgspec.json.Encoder().encode
 
 def parse(raw: bytes, number: int, operation: str) -> Line:
     """A line of an input file, without its end. Raises BadLine."""
-    if len(raw) > MAX_BYTES:
-        raise BadLine(number, TOO_LONG, f"A line may have at most {MAX_BYTES} bytes: split this request.")
-    try:
-        line = _decode_line(raw)
-    except msgspec.ValidationError as problem:
-        raise _bad_line(problem, raw, number) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise BadLine(number, INVALID_JSON, _malformed(problem)) from None
+    line = envelope(raw, number)
     if line.url != operation:
         message = f"url must be {operation}, as the batch's endpoint: give each endpoint a batch of its own."
         raise BadLine(number, INVALID_LINE, message, "url")
@@ -91,6 +84,18 @@ def parse(raw: bytes, number: int, operation: str) -> Line:
     except errors.InvalidRequest as error:
         param = f"body.{error.param}" if error.param else "body"
         raise BadLine(number, INVALID_REQUEST, error.message, param) from None
+
+
+def envelope(raw: bytes, number: int) -> Envelope:
+    """The line around a body that is not looked at. Raises BadLine."""
+    if len(raw) > MAX_BYTES:
+        raise BadLine(number, TOO_LONG, f"A line may have at most {MAX_BYTES} bytes: split this request.")
+    try:
+        return _decode_line(raw)
+    except msgspec.ValidationError as problem:
+        raise _bad_line(problem, raw, number) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise BadLine(number, INVALID_JSON, _malformed(problem)) from None
 
 
 def parse_inline(raw: bytes, index: int, operation: str) -> Line:
@@ -113,7 +118,7 @@ def parse_inline(raw: bytes, index: int, operation: str) -> Line:
 
 def write(line: Line, operation: str) -> bytes:
     """As a line of an input file."""
-    return _encode(_Line(line.custom_id, "POST", str(operation), msgspec.Raw(line.body))) + b"\n"
+    return _encode(Envelope(line.custom_id, "POST", str(operation), msgspec.Raw(line.body))) + b"\n"
 
 
 def _read(custom_id: str, raw: bytes, operation: str) -> Line:
