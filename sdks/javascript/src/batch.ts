@@ -1,0 +1,253 @@
+/** `client.batch`: hand over any number of requests in one call, wait, and have the results in their order. */
+
+import { APIError, type APIErrorFields, isObject, statusError } from "./errors.js";
+import { isTransient } from "./retries.js";
+import type { RequestOptions } from "./settings.js";
+import type { Batches, Files } from "./resources.js";
+import type { Batch, BatchEndpoint, BatchRequest, BatchRow } from "./types/batches.js";
+import type { ChatCompletion } from "./types/chat.js";
+import type { Metadata } from "./types/common.js";
+import type { Completion, EmbeddingList } from "./types/texts.js";
+
+const INLINE_REQUESTS = 1000;
+const INLINE_CHARACTERS = 8_000_000;
+const ENDED = new Set(["completed", "failed", "expired", "cancelled"]);
+const FIRST_POLL_MS = 500;
+const LONGEST_POLL_MS = 10_000;
+const POLL_GROWTH = 1.5;
+const OUTAGE_MS = 600_000; // failures on end after which waiting is given up
+
+export interface WaitOptions {
+  /** Milliseconds for the whole; no end if absent. After it BatchTimeoutError is thrown, and the batch goes on. */
+  timeout?: number;
+  /** Called whenever the batch was looked at. If absent, a line on the terminal tells. `false`: nothing does. */
+  onProgress?: ((batch: Batch) => void) | false;
+  /** Stops waiting. It does not cancel the batch. */
+  signal?: AbortSignal | null;
+}
+
+export interface ProcessOptions extends WaitOptions {
+  /** `/v1/chat/completions` if absent. */
+  endpoint?: BatchEndpoint;
+  metadata?: Metadata | null;
+  /** With one of your own, a program that was killed can be started again and joins the batch it made. */
+  idempotencyKey?: string;
+  headers?: RequestOptions["headers"];
+}
+
+/** A batch without results to give: it failed as a whole, or could not be followed any longer. */
+export class BatchError extends APIError {
+  readonly batchId: string;
+
+  constructor(
+    message: string,
+    batchId: string,
+    /** As it was last seen. */
+    readonly batch: Batch | null,
+    fields: APIErrorFields = {},
+  ) {
+    super(message, fields);
+    this.batchId = batchId;
+  }
+}
+
+/** The batch goes on: `client.batch.wait(error.batchId)` waits again, `client.batch.results(…)` gets what it came to. */
+export class BatchTimeoutError extends BatchError {}
+
+export class BatchResult<T = ChatCompletion> {
+  readonly custom_id: string;
+  /** The answer; null if the request failed. */
+  readonly response: T | null;
+  /** What a single call would have thrown; null if there is a response. */
+  readonly error: APIError | null;
+
+  constructor(row: BatchRow) {
+    const { response, error } = row;
+    const refused = response !== null && response.status_code >= 400;
+    this.custom_id = row.custom_id;
+    this.response = response !== null && !refused && !error ? (response.body as T) : null;
+    this.error = this.response === null ? errorOf(row, refused) : null;
+  }
+
+  /** The response; throws the error if there is none. */
+  unwrap(): T {
+    if (this.response === null) throw this.error;
+    return this.response;
+  }
+}
+
+function errorOf({ response, error }: BatchRow, refused: boolean): APIError {
+  const body = refused && isObject(response?.body) && response.body["error"] ? response.body : { error };
+  const made = statusError(response?.status_code ?? null, body);
+  if (made.requestId === null && response?.request_id) {
+    Object.defineProperty(made, "requestId", { value: response.request_id, enumerable: true });
+  }
+  return made;
+}
+
+/** In the order of the requests. */
+export class BatchResults<T = ChatCompletion> extends Array<BatchResult<T>> {
+  readonly batch!: Batch;
+
+  /** What `map` and its like make is an ordinary array. */
+  static override get [Symbol.species](): ArrayConstructor {
+    return Array;
+  }
+
+  get succeeded(): BatchResult<T>[] {
+    return this.filter((result) => result.error === null);
+  }
+
+  get failed(): BatchResult<T>[] {
+    return this.filter((result) => result.error !== null);
+  }
+}
+
+function resultsOf<T>(batch: Batch, rows: BatchRow[]): BatchResults<T> {
+  const results = new BatchResults<T>();
+  for (const row of rows) results.push(new BatchResult<T>(row));
+  Object.defineProperty(results, "batch", { value: batch }); // not enumerable, as an array has nothing but its items
+  return results;
+}
+
+type Requests = Iterable<BatchRequest>;
+type Embeds = { endpoint: "/v1/embeddings" };
+type Completes = { endpoint: "/v1/completions" };
+
+export interface BatchCalls {
+  /** Makes a batch, through a file if it is large, waits for its end and returns the results in order. */
+  process(requests: Requests, options: ProcessOptions & Embeds): Promise<BatchResults<EmbeddingList>>;
+  process(requests: Requests, options: ProcessOptions & Completes): Promise<BatchResults<Completion>>;
+  process(requests: Requests, options?: ProcessOptions): Promise<BatchResults>;
+  /** Until the batch has ended, in whatever way. */
+  wait(id: string, options?: WaitOptions): Promise<Batch>;
+  /** All results, in order; of a batch under way, those there are. */
+  results<T = ChatCompletion>(id: string, options?: RequestOptions): Promise<BatchResults<T>>;
+}
+
+interface Tools {
+  files: Files;
+  batches: Batches;
+  sleep: (ms: number, signal?: AbortSignal | null) => Promise<void>;
+}
+
+export function batchCalls({ files, batches, sleep }: Tools): BatchCalls {
+  async function process<T>(requests: Requests, options: ProcessOptions = {}): Promise<BatchResults<T>> {
+    const { endpoint, metadata, signal, headers, idempotencyKey } = options;
+    const started = performance.now();
+    const given = Array.from(requests);
+    const call = { signal, headers };
+    const rest = metadata ? { metadata } : {};
+    let made: Batch;
+    if (fitsInline(given)) {
+      const body = { requests: given, ...(endpoint ? { endpoint } : {}), ...rest };
+      made = await batches.create(body, { ...call, idempotencyKey });
+    } else {
+      const url = endpoint ?? "/v1/chat/completions";
+      const file = new Blob(linesOf(given, url), { type: "application/jsonl" });
+      const { id } = await files.create({ file, purpose: "batch", filename: "batch.jsonl" }, call);
+      const body = { input_file_id: id, endpoint: url, completion_window: "24h" as const, ...rest };
+      made = await batches.create(body, { ...call, idempotencyKey });
+    }
+    const timeout = options.timeout === undefined ? undefined : options.timeout - (performance.now() - started);
+    const batch = await follow(made.id, made, { ...options, timeout });
+    if (batch.status === "failed") throw failure(batch);
+    return collect<T>(batch, call);
+  }
+
+  async function follow(id: string, seen: Batch | null, options: WaitOptions): Promise<Batch> {
+    const { timeout = Infinity, signal } = options;
+    const progress = options.onProgress === false ? null : (options.onProgress ?? terminal());
+    let batch = seen;
+    let pause = FIRST_POLL_MS;
+    let waited = 0;
+    let silent = 0;
+    const started = performance.now();
+    try {
+      for (;;) {
+        if (batch) {
+          progress?.(batch);
+          if (ENDED.has(batch.status)) return batch;
+        }
+        if (batch || silent > 0) {
+          const left = timeout - Math.max(waited, performance.now() - started);
+          if (left <= 0) throw new BatchTimeoutError(`${id} has not ended in time; it goes on.`, id, batch ?? seen);
+          const ms = Math.min(pause, left);
+          await sleep(ms, signal);
+          waited += ms; // counted, so that a test's sleep passes the time too
+          if (silent > 0) silent += ms;
+          pause = Math.min(pause * POLL_GROWTH, LONGEST_POLL_MS);
+        }
+        try {
+          batch = seen = await batches.retrieve(id, { signal });
+          silent = 0;
+        } catch (error) {
+          if (!isTransient(error)) throw error;
+          silent = Math.max(silent, 1);
+          if (silent > OUTAGE_MS) {
+            const { code, status, requestId } = error;
+            const fields = { code, status, requestId, cause: error };
+            throw new BatchError(`${id} can't be followed any longer: ${error.message}`, id, seen, fields);
+          }
+          pause = Math.max(pause, (error.retryAfter ?? 0) * 1000);
+        }
+      }
+    } finally {
+      (progress as Progress | null)?.end?.();
+    }
+  }
+
+  async function collect<T>(batch: Batch, options?: RequestOptions): Promise<BatchResults<T>> {
+    const rows: BatchRow[] = [];
+    for await (const row of batches.results(batch.id, { limit: 1000 }, options)) rows.push(row);
+    return resultsOf<T>(batch, rows);
+  }
+
+  return {
+    process: process as BatchCalls["process"],
+    wait: (id, options = {}) => follow(id, null, options),
+    results: async (id, options) => collect(await batches.retrieve(id, options), options),
+  };
+}
+
+function fitsInline(requests: BatchRequest[]): boolean {
+  if (requests.length > INLINE_REQUESTS) return false;
+  let characters = 0;
+  return requests.every((request) => (characters += JSON.stringify(request).length) <= INLINE_CHARACTERS);
+}
+
+function linesOf(requests: BatchRequest[], url: BatchEndpoint): string[] {
+  return requests.map(({ custom_id, ...body }, index) => {
+    const line = { custom_id: custom_id ?? `request-${index + 1}`, method: "POST", url, body };
+    return `${JSON.stringify(line)}\n`;
+  });
+}
+
+function failure(batch: Batch): BatchError {
+  const first = batch.errors?.data[0];
+  const where = first?.line ? ` (line ${first.line})` : "";
+  const why = first ? `: ${first.message}${where}` : "";
+  const fields = { code: first?.code, param: first?.param, requestId: batch._request_id, body: batch.errors };
+  return new BatchError(`${batch.id} failed${why}`, batch.id, batch, fields);
+}
+
+type Progress = ((batch: Batch) => void) & { end?: () => void };
+
+interface Terminal {
+  isTTY?: boolean;
+  write(text: string): unknown;
+}
+
+/** One line that rewrites itself, where a person watches; else null. */
+function terminal(): Progress | null {
+  const stderr = (globalThis as { process?: { stderr?: Terminal } }).process?.stderr;
+  if (!stderr?.isTTY) return null;
+  let written = false;
+  const show = (batch: Batch): void => {
+    const { total, completed, failed } = batch.request_counts;
+    const trouble = failed ? `, ${failed} failed` : "";
+    written = true;
+    stderr.write(`\r\x1b[K${batch.id}: ${batch.status}, ${completed + failed} of ${total}${trouble}`);
+  };
+  return Object.assign(show, { end: () => void (written && stderr.write("\n")) });
+}
