@@ -43,6 +43,7 @@ def start() -> None:
     folder = Path(tempfile.mkdtemp(prefix="helixflow-tests-"))
     atexit.register(_stop, folder)
     os.environ["HELIXFLOW_DATA_DIR"] = str(folder)
+    os.environ.setdefault("GOCACHE", str(folder / "go-cache"))  # of all workers: the first builds Go's library
     fast = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=64MB")
     if not os.environ.get("DATABASE_URL"):
         service = embedded.postgresql(folder, port=embedded.free_port(), options=fast)

@@ -3,7 +3,6 @@
 Against the whole of HelixFlow with its real embedded model; the snippets run exactly as the page has them copied.
 """
 
-import os
 import subprocess
 import sys
 import uuid
@@ -13,6 +12,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page
 
+from tests import golang
 from tests.requirements import require_node_package, require_program
 from tests.stack import Stack
 
@@ -61,10 +61,7 @@ def snippets(browser: Browser, stack: Stack) -> dict[str, str]:
 
 
 def output_of(*command: str, folder: Path) -> str:
-    own = {"GOCACHE": str(folder / "go-cache"), "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod"}
-    done = subprocess.run(
-        command, cwd=folder, env=own | os.environ, capture_output=True, text=True, timeout=110, check=False
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -92,7 +89,7 @@ def test_the_javascript_program_answers(snippets, tmp_path):
 
 def test_the_go_program_answers(snippets, tmp_path):
     (tmp_path / "hello.go").write_text(snippets["go"])
-    assert output_of(require_program("go"), "run", "hello.go", folder=tmp_path).strip()
+    assert golang.go("run", "hello.go", folder=tmp_path).strip()
 
 
 def test_a_secret_is_gone_after_a_reload_and_no_second_key_appears(page, stack):

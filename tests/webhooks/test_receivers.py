@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from helixflow.lib import crypto
 from helixflow.stack.embedded import free_port
-from tests import factories
+from tests import factories, golang
 from tests.requirements import require_program
 from tests.stack import wait_for
 from webhooks import payloads, sending, signing
@@ -52,12 +52,7 @@ def javascript(program: str, folder: Path) -> list[str]:
 def go(program: str, folder: Path) -> list[str]:
     """Built, since `go run` would leave a process of its own behind; the standard library with it, which takes long."""
     (folder / "receiver.go").write_text(program)
-    own = {"GOCACHE": str(folder / "go-cache"), "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
-    build = [require_program("go"), "build", "-o", "receiver", "receiver.go"]
-    done = subprocess.run(
-        build, cwd=folder, env=own | os.environ, capture_output=True, text=True, timeout=250, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    golang.go("build", "-o", "receiver", "receiver.go", folder=folder)
     return ["./receiver"]
 
 
