@@ -20,8 +20,9 @@ from inference.keeping import room
 from tests import emptying, factories
 from tests.cluster import on_cluster, redis_cluster  # noqa: F401  # fixtures
 from tests.fakes.upstream import Upstream
+from tests.stack import Stack, running_stack
 
-LONG = ("tests/e2e/", "tests/faults/", "tests/test_soak.py")
+LONG = ("tests/e2e/", "tests/sdks/", "tests/faults/", "tests/test_soak.py")
 
 
 @pytest.hookimpl(trylast=True)
@@ -104,3 +105,10 @@ def upstream() -> Iterator[Upstream]:
     """An OpenAI-compatible server that misbehaves on command."""
     with Upstream() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """All of HelixFlow, with the real embedded model, for every test of this worker. Webhooks are given up soon."""
+    with running_stack(HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK="true", HELIXFLOW_WEBHOOK_DELAYS_S="0,1") as running:
+        yield running

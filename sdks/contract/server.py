@@ -113,7 +113,7 @@ class Play:
         self.complaints.append(f"exchange {self.asked}: {what}")
 
     def _check(self, expect, request):
-        method = expect.get("method", "GET" if request.path not in IDEMPOTENT else "POST")
+        method = expect.get("method", "POST" if expect["path"] in IDEMPOTENT else "GET")
         if request.method != method or not matches(expect["path"], request.path):
             yield f"it is {request.method} {request.path}, not {method} {expect['path']}"
         query = expect.get("query", {})

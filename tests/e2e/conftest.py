@@ -12,7 +12,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.requirements import require_browser
-from tests.stack import Stack, running_stack
 
 _ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 _failed = pytest.StashKey[bool]()
@@ -66,13 +65,6 @@ def page(context: BrowserContext, console_errors: list[str], request: pytest.Fix
         print(f"Screenshot: {folder}")
     if not failed:
         assert console_errors == []
-
-
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """All of HelixFlow, with the real embedded model, for every test of this worker. Webhooks are given up soon."""
-    with running_stack(HELIXFLOW_WEBHOOK_ALLOW_LOOPBACK="true", HELIXFLOW_WEBHOOK_DELAYS_S="0,1") as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)
