@@ -49,14 +49,12 @@ def sdk_platform(stack: Stack) -> Platform:
     are its 100 requests a minute.
     """
     stack.forget_tries()
-    email, password = f"sdks-{uuid4().hex}@example.com", uuid4().hex
-    account = {"username": email, "email": email, "password": password}
+    credentials = {"username": f"sdks-{uuid4().hex}@example.com", "password": "ladder-quartz-otter"}
+    account = credentials | {"email": credentials["username"]}
     requests.post(f"{stack.base_url}/auth/register", json=account, timeout=20).raise_for_status()
-    login = requests.post(f"{stack.base_url}/auth/login", json=account | {"email": None}, timeout=20).json()
+    login = requests.post(f"{stack.base_url}/auth/login", json=credentials, timeout=20)
+    authorization = f"Bearer {login.json()['access_token']}"
     key = requests.post(
-        f"{stack.base_url}/api-keys",
-        json={"name": "SDKs"},
-        headers={"Authorization": f"Bearer {login['access_token']}"},
-        timeout=20,
+        f"{stack.base_url}/api-keys", json={"name": "SDKs"}, headers={"Authorization": authorization}, timeout=20
     )
     return Platform(stack.base_url, key.json()["data"]["key"])
