@@ -96,6 +96,29 @@ GUIDES: Final = (
             Field("month", "string", "The month, such as 2026-11, in UTC."),
         ),
     ),
+    Guide(
+        EventType.BATCH_COMPLETED,
+        "A batch has ended, well or not: status says how. Its results are there then. Told once for each batch.",
+        (
+            Field("id", "string", "The batch."),
+            Field("status", "string", "completed, failed (its file was not valid), expired or cancelled."),
+            Field("endpoint", "string", "Where its requests went, such as /v1/chat/completions."),
+            Field("request_counts", "object", "How its requests ended."),
+            Field("request_counts.total", "integer", "All of them."),
+            Field("request_counts.completed", "integer", "Those that were answered with 200."),
+            Field("request_counts.failed", "integer", "The others."),
+            Field("usage", "object", "The tokens it took."),
+            *_TOKENS,
+            Field("cost", "string", "What its requests cost together, as a decimal number."),
+            Field("currency", "string", "That of the cost."),
+            Field("output_file_id", "string or null", "The file of those that were answered, if any were."),
+            Field("error_file_id", "string or null", "The file of the others, if there are any."),
+            _ORGANIZATION,
+            Field("api_key_id", "string or null", "The API key in whose name it asked; null once that is deleted."),
+            Field("created_at", "string", "When it was made."),
+            Field("ended_at", "string", "When it ended."),
+        ),
+    ),
 )
 
 HEADERS: Final = (

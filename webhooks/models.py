@@ -16,6 +16,7 @@ class EventType(models.TextChoices):
     COMPLETION_FAILED = "completion.failed", "completion.failed"
     RATE_LIMIT_EXCEEDED = "rate_limit.exceeded", "rate_limit.exceeded"
     QUOTA_LOW = "quota.low", "quota.low"
+    BATCH_COMPLETED = "batch.completed", "batch.completed"
 
 
 class Event(models.Model):

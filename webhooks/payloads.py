@@ -49,6 +49,21 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "resets_at": "2024-02-01T00:00:00Z",
         "month": "2024-01",
     },
+    "batch.completed": {
+        "id": "batch_01JqWnYq2VbR8sXf0cKzLm",
+        "status": "completed",
+        "endpoint": "/v1/chat/completions",
+        "request_counts": {"total": 500, "completed": 497, "failed": 3},
+        "usage": {"prompt_tokens": 11_928, "completion_tokens": 58_646, "total_tokens": 70_574},
+        "cost": "0.093933",
+        "currency": "USD",
+        "output_file_id": "file-01JqWpB4hTn6YwQ3mEdGrJ",
+        "error_file_id": "file-01JqWpB5kVs1ZxA9uHfNcP",
+        "organization_id": "",
+        "api_key_id": "key_01JqWnH7mPzYt4C6kQ1fSg",
+        "created_at": "2024-01-01T00:00:00Z",
+        "ended_at": "2024-01-01T00:04:12Z",
+    },
 }
 
 

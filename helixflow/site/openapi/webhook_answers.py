@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from helixflow.site.openapi.answers import Time
 
-EventName = Literal["completion.created", "completion.failed", "rate_limit.exceeded", "quota.low"]
+EventName = Literal["completion.created", "completion.failed", "rate_limit.exceeded", "quota.low", "batch.completed"]
 
 
 class Rotation(msgspec.Struct):

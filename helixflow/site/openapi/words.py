@@ -129,7 +129,9 @@ FIELDS: Final[Words] = {
     "ResendFields": {"since": "From when on they were created.", "until": "Until now, if you don't say."},
 }
 
-_EVENT: Final = {"enum": ["completion.created", "completion.failed", "rate_limit.exceeded", "quota.low"]}
+_EVENT: Final = {
+    "enum": ["completion.created", "completion.failed", "rate_limit.exceeded", "quota.low", "batch.completed"]
+}
 _ROLE: Final = {"enum": ["owner", "admin", "member"]}
 _AMOUNT: Final = {"type": ["string", "null"], "pattern": r"^[0-9]{1,10}(\.[0-9]{1,2})?$", "examples": ["25.00"]}
 
