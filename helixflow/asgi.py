@@ -23,7 +23,7 @@ from inference import gateway, playground
 
 logger = logging.getLogger(__name__)
 
-site = static.StaticFiles(bodies.limited(threads.ThreadedDjango(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
+site = static.StaticFiles(bodies.Bodies(threads.ThreadedDjango(), settings.DATA_UPLOAD_MAX_MEMORY_SIZE, bodies.LARGER))
 routes: dict[str, Any] = {
     r"^v1/chat/completions/?$": gateway.chat_completions,
     r"^v1/completions/?$": gateway.completions,

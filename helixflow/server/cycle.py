@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -53,6 +54,18 @@ class Departure:
         self._happened = True
         if self._callback is not None:
             self._callback()
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one request's body may be beyond ``protocol.Limits``; in ``scope["allowance"]`` by who knows whose it is.
+
+    Put there before anything is received: the server reads 64 KiB ahead at most.
+    """
+
+    body_bytes: int
+    body_least: int  # that must come in each window of ``Limits.body_s``
+    within_s: float  # for all of it
 
 
 class Cycle(RequestResponseCycle):

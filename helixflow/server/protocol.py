@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 from websockets.http11 import MAX_LINE_LENGTH
 
 from helixflow.lib import errors
-from helixflow.server.cycle import Cycle, Http10Cycle, render
+from helixflow.server.cycle import Allowance, Cycle, Http10Cycle, render
 
 RESET = struct.pack("ii", 1, 0)  # linger for no time at all
 LINE_BYTES = MAX_LINE_LENGTH - 64  # of a WebSocket's handshake: `websockets` does not answer longer ones
@@ -97,6 +97,7 @@ class Protocol(HttpToolsProtocol):
         self.arrived = 0  # bytes of the message being received, the ones just fed included
         self.body_arrived = 0
         self.window_start = 0  # `body_arrived` when the window opened
+        self.body_since = 0.0  # when the body began
         self.active: RequestResponseCycle | None = None  # the one being answered; `self.cycle` is the newest
 
     # The connection
@@ -225,7 +226,7 @@ class Protocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         self.receiving = Receiving.BODY
-        self.since = self.loop.time()
+        self.since = self.body_since = self.loop.time()
         self.arrived = self.body_arrived = self.window_start = 0
         if waiting:
             self.flow.pause_reading()
@@ -276,12 +277,17 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self.body_arrived += len(body)
         if self.body_arrived > self.limits.body_bytes:
-            raise errors.BodyTooLarge
+            allowance = self.allowance()
+            if allowance is None or self.body_arrived > allowance.body_bytes:
+                raise errors.BodyTooLarge
         if not self.cycle.response_complete:
             self.cycle.body += body
             if len(self.cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
             self.cycle.message_event.set()
+
+    def allowance(self) -> Allowance | None:
+        return self.cycle.scope.get("allowance")  # type: ignore[return-value]  # ours, which uvicorn's types don't know
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -374,10 +380,15 @@ class Protocol(HttpToolsProtocol):
 
     def sweep_body(self, now: float, waited: float) -> str | None:
         """A body must keep coming, unless it is we who don't read it or have not asked for it."""
+        allowance = self.allowance()
+        if allowance is not None and now - self.body_since > allowance.within_s:
+            self.refuse(RequestTimeout())
+            return "slow body"
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
             self.since, self.window_start = now, self.body_arrived
         elif waited > self.limits.body_s:
-            if self.body_arrived - self.window_start < self.limits.body_least:
+            least = self.limits.body_least if allowance is None else allowance.body_least
+            if self.body_arrived - self.window_start < least:
                 self.refuse(RequestTimeout())
                 return "slow body"
             self.since, self.window_start = now, self.body_arrived

@@ -9,6 +9,7 @@ are synchronous; an asynchronous one would run, but in a loop of its own.
 import asyncio
 import contextvars
 import logging
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 THREADS: Final = 12
 WAIT_S: Final = 3.0  # for a free thread
 ANSWER_S: Final = 15.0  # for a view; its thread goes on, since nothing can stop it
+LARGE: Final = 2  # bodies looked at at once, in threads of their own: a storage may take its time for them
+LARGE_WAIT_S: Final = 60.0
+LARGE_ANSWER_S: Final = 300.0
 STREAMS: Final = 4  # sent at once, in threads of their own: whoever reads slowly takes none from the pages
 
 
@@ -37,6 +41,8 @@ class ThreadedDjango(ASGIHandler):
         self.load_middleware(is_async=False)
         self.pool = ThreadPoolExecutor(threads, "django")  # its threads start with the first requests, after any fork
         self.free = asyncio.Semaphore(threads)
+        self.large = ThreadPoolExecutor(LARGE, "large")
+        self.free_large = asyncio.Semaphore(LARGE)
         self.streams = ThreadPoolExecutor(STREAMS, "streams")
         self.free_streams = asyncio.Semaphore(STREAMS)
 
@@ -45,11 +51,14 @@ class ThreadedDjango(ASGIHandler):
             body = await self.read_body(receive)
         except RequestAborted:
             return
+        pool, free, wait_s, answer_s = self.pool, self.free, WAIT_S, ANSWER_S
+        if "allowance" in scope:
+            pool, free, wait_s, answer_s = self.large, self.free_large, LARGE_WAIT_S, LARGE_ANSWER_S
         try:
-            async with asyncio.timeout(WAIT_S):
-                await self.free.acquire()
-            async with asyncio.timeout(ANSWER_S):
-                response = await asyncio.wrap_future(submit(self.pool, self.free, self.respond, scope, body))
+            async with asyncio.timeout(wait_s):
+                await free.acquire()
+            async with asyncio.timeout(answer_s):
+                response = await asyncio.wrap_future(submit(pool, free, self.respond, with_length(scope, body), body))
         except TimeoutError:
             logger.error("no thread answered %r", scope["path"])  # noqa: TRY400  # nothing of ours to trace
             await busy(scope, send)
@@ -84,6 +93,17 @@ class ThreadedDjango(ASGIHandler):
             response.close()  # also tells request_finished, in the thread whose connections it looks after
         body.close()
         return response
+
+
+def with_length(scope: Any, body: Any) -> Any:
+    """``scope``, and for a body that came in chunks its length, without which Django takes it for an empty one."""
+    headers = scope["headers"]
+    if not any(name == b"transfer-encoding" for name, _ in headers):
+        return scope
+    body.seek(0, os.SEEK_END)
+    length = body.tell()
+    body.seek(0)
+    return scope | {"headers": [*headers, (b"content-length", b"%d" % length)]}
 
 
 def submit(pool: ThreadPoolExecutor, free: asyncio.Semaphore, work: Callable[..., Any], *args: Any) -> "Future[Any]":

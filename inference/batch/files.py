@@ -92,8 +92,13 @@ class Writer:
         row.created_at = timezone.now()
         row.expires_at = expires_at or row.created_at + LIFETIME
         self._file.seek(0)
-        row.name = default_storage.save(row.name, File(self._file))
-        self.abort()
+        try:
+            row.name = default_storage.save(row.name, File(self._file))
+        except OSError:
+            logger.exception("a file can't be put away")
+            raise errors.ServiceUnavailable(AWAY, retry_after=5) from None
+        finally:
+            self.abort()
         try:
             with transaction.atomic():
                 if within_room:

@@ -43,4 +43,4 @@ class Splitter:
         if self._is_first:
             self._is_first = False
             line = line.removeprefix(BOM)
-        return line.strip(BLANK)
+        return line.strip(BLANK) if self._most is None or len(line) <= self._most else line
