@@ -1,6 +1,7 @@
 """The Celery application. Tasks live in each app's ``tasks`` module.
 
-Queues: ``webhooks`` for calls of receivers, which can take long; ``celery`` for everything else.
+Queues: ``webhooks`` for calls of receivers and ``batches`` for requests of batches, which can take long; ``celery`` for
+everything else.
 """
 
 import os

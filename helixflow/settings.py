@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from helixflow.lib import env, redis_address, secrets
+from helixflow.lib import env, file_storage, redis_address, secrets
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "1.1.0"
@@ -105,6 +105,14 @@ if _region := env.text("HELIXFLOW_BEDROCK_REGION"):
         )
     PROVIDERS["bedrock"] = {"key": _credential, "region": _region}
 FILES_MB = env.integer("HELIXFLOW_FILES_MB", 2_000, least=1)  # an organization's, together
+BATCH_URL = env.text("HELIXFLOW_BATCH_URL", PUBLIC_URL).rstrip("/")  # where workers send the requests of batches
+if urlsplit(BATCH_URL).scheme not in {"http", "https"} or not urlsplit(BATCH_URL).hostname:
+    raise ImproperlyConfigured("HELIXFLOW_BATCH_URL must be an http or https address, such as http://10.0.0.5:8000.")
+BATCH_PARALLEL = env.integer("HELIXFLOW_BATCH_PARALLEL", 8, least=1, most=256)  # of an organization at once
+BATCH_LEASE_S = env.integer("HELIXFLOW_BATCH_LEASE_S", 20, least=1, most=600)
+BATCH_TURN_S = env.integer("HELIXFLOW_BATCH_TURN_S", 10, least=1, most=600)
+# After each failed try of a request that may succeed yet. Tests shrink it.
+BATCH_DELAYS_S = env.numbers("HELIXFLOW_BATCH_DELAYS_S", (2, 10, 60, 300))
 KEPT_ANSWERS_MB = env.integer("HELIXFLOW_KEPT_ANSWERS_MB", 64, least=4, most=65_536)
 REDIS_BUDGET_S = env.integer("HELIXFLOW_REDIS_BUDGET_MS", 50, least=1, most=60_000) / 1000
 CACHE_URL = env.text("CACHE_URL", REDIS_URL)
@@ -301,7 +309,10 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_ROUTES = {"webhooks.tasks.deliver": {"queue": "webhooks"}}  # of a worker that receivers may keep waiting
+CELERY_TASK_ROUTES = {  # of workers that others may keep waiting: receivers, and models
+    "webhooks.tasks.deliver": {"queue": "webhooks"},
+    "inference.tasks.work_batches": {"queue": "batches"},
+}
 CELERY_ACCEPT_CONTENT = [CELERY_TASK_SERIALIZER := "json"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 120, "socket_timeout": 15, "global_keyprefix": "celery:"}
@@ -320,6 +331,8 @@ CELERY_BEAT_SCHEDULE = {
     "watch-alerts": {"task": "billing.tasks.watch_alerts", "schedule": 60.0, "options": {"expires": 60.0}},
     "measure-models": {"task": "inference.tasks.measure_models", "schedule": 60.0, "options": {"expires": 55.0}},
     "drop-contents": {"task": "inference.tasks.drop_contents", "schedule": 600.0, "options": {"expires": 600.0}},
+    "sweep-batches": {"task": "inference.tasks.sweep_batches", "schedule": 5.0, "options": {"expires": 5.0}},
+    "drop-old-batches": {"task": "inference.tasks.drop_old_batches", "schedule": 3600.0},
 }
 
 # E-mail: console in development unless EMAIL_URL is set.
@@ -344,7 +357,9 @@ STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = DATA_DIR / "static"
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": file_storage.parse(
+        env.text(file_storage.NAME), env.text("HELIXFLOW_FILES_ACCESS_KEY"), env.text("HELIXFLOW_FILES_SECRET_KEY")
+    ),
     "staticfiles": {"BACKEND": "helixflow.storage.StaticStorage"},
 }
 MEDIA_ROOT = DATA_DIR / "files"

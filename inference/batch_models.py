@@ -71,6 +71,15 @@ OPEN: Final = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.FINA
 ENDED: Final = tuple(status for status in BatchStatus if status not in OPEN)
 
 
+class WaitsFor(models.TextChoices):
+    """Why a batch stands still for a while."""
+
+    RATE_LIMIT = "rate_limit", "the next minute"  # batches leave half of it to others
+    UPSTREAM = "upstream", "the model's upstreams"  # that fail
+    SERVICE = "service", "the platform"  # a part of which is away
+    ORGANIZATION = "organization", "the organization"  # which is disabled, or about to be deleted
+
+
 class Batch(models.Model):
     """Requests handed over at once. Whoever has its organization's lane works on it (``inference.batch.lanes``)."""
 
@@ -95,7 +104,7 @@ class Batch(models.Model):
     prompt_tokens = models.PositiveBigIntegerField(default=0)
     completion_tokens = models.PositiveBigIntegerField(default=0)
     cost = models.DecimalField(max_digits=24, decimal_places=12, default=Decimal(0))
-    # Why it stands still, for people: quota, rate_limit, upstream …; and until when, where that is known.
+    # Why it stands still (WaitsFor), and until when.
     waits_for = models.CharField(max_length=40, blank=True)
     waits_until = models.DateTimeField(null=True)
     turned_at = models.DateTimeField(default=timezone.now)  # the organization's batches take turns
@@ -186,7 +195,11 @@ class BatchLane(models.Model):
     leased_until = models.DateTimeField(null=True)
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["due_at"], name="batchlane_due")]
+        indexes: ClassVar = [
+            # What is due, and whose worker may be gone: of many organizations few at a time.
+            models.Index(fields=["due_at"], name="batchlane_due"),
+            models.Index(fields=["leased_until"], name="batchlane_leased", condition=models.Q(lease__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return str(self.organization_id)

@@ -66,6 +66,8 @@ class Stack:
             _worker("worker", stores, queue="celery", threads=4),
             # What it calls may hang: each call holds a thread, and a stop waits for those that are under way.
             _worker("deliverer", stores, queue="webhooks", threads=32, stop_seconds=settings.WEBHOOK_TIMEOUT_S + 5),
+            # A thread for each organization whose batches are being worked on, with requests of its own under way.
+            _worker("batcher", stores, queue="batches", threads=16),
             _celery("beat", "beat", stores),
         )
         await supervisor.ready(*names)

@@ -64,7 +64,7 @@ class _Record:
         """Raises InvalidRequest."""
         if not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
             raise errors.InvalidRequest(f"{HEADER} must be 1 to {MAX_KEY} printable ASCII characters.", param=HEADER)
-        seal = Seal.derive(b"idempotency", organization_id.bytes, api_key_id.bytes, secret=key.encode())
+        seal = Seal.of_idempotency_key(organization_id, api_key_id, key)
         return cls(organization_id, seal, seal.fingerprint(fingerprint), key.startswith(AUTO))
 
     @property

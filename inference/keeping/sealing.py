@@ -4,6 +4,7 @@ So whoever reads Redis learns nothing, and whoever has our secrets needs the ver
 """
 
 import os
+import uuid
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -38,6 +39,10 @@ class Seal:
             hashes.SHA256(), 64, salt=_salt(settings.ENCRYPTION_KEYS[0]), info=b"".join((purpose, b":", *scope))
         ).derive(secret)
         return cls(material[:16].hex(), material[16:48], material[48:])
+
+    @classmethod
+    def of_idempotency_key(cls, organization_id: uuid.UUID, api_key_id: uuid.UUID, key: str) -> Self:
+        return cls.derive(b"idempotency", organization_id.bytes, api_key_id.bytes, secret=key.encode())
 
     def close(self, plain: bytes) -> bytes:
         nonce = os.urandom(NONCE)

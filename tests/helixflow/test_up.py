@@ -86,7 +86,7 @@ def test_a_killed_child_comes_back(up, name):
 
 
 def test_hung_receivers_of_webhooks_keep_no_other_task_waiting(up):
-    queues = "[('deliverer', 'webhooks'), ('worker', 'celery')]"
+    queues = "[('batcher', 'batches'), ('deliverer', 'webhooks'), ('worker', 'celery')]"
     wait_for(lambda: up.manage("shell", "-v0", "-c", QUEUES) == queues, what="a queue without its worker")
 
 

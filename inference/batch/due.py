@@ -1,0 +1,45 @@
+"""What there is to do: batches that don't wait, requests whose time has come, and when to look again."""
+
+import uuid
+from datetime import datetime
+
+from django.db.models import Min, Q, QuerySet
+from django.utils import timezone
+
+from inference.batch_models import OPEN, Batch, BatchItem, BatchStatus, ItemState
+
+
+def batches(organization_id: uuid.UUID, *, but: Batch | None = None) -> QuerySet[Batch]:
+    """Whose turn it is comes first. One that is to end does so however long it was to wait."""
+    now = timezone.now()
+    ready = Q(waits_until=None) | Q(waits_until__lte=now) | Q(expires_at__lte=now) | Q(status=BatchStatus.CANCELLING)
+    found = _open(organization_id).filter(ready).order_by("turned_at")
+    return found if but is None else found.exclude(id=but.id)
+
+
+def items(batch: Batch) -> QuerySet[BatchItem]:
+    """In order."""
+    return waiting(batch).filter(Q(due_at=None) | Q(due_at__lte=timezone.now())).order_by("position")
+
+
+def waiting(batch: Batch) -> QuerySet[BatchItem]:
+    return BatchItem.objects.filter(batch=batch, state=ItemState.WAITING)
+
+
+def next_item_at(batch: Batch) -> datetime | None:
+    """When the first of those is due that are to be tried again. None: none waits for that."""
+    found: datetime | None = waiting(batch).filter(due_at__gt=timezone.now()).aggregate(at=Min("due_at"))["at"]
+    return found
+
+
+def next_turn_at(organization_id: uuid.UUID) -> datetime | None:
+    """None: there is nothing to do."""
+    now = timezone.now()
+    if batches(organization_id).exists():
+        return now
+    times = _open(organization_id).aggregate(waits=Min("waits_until"), expires=Min("expires_at"))
+    return min((at for at in times.values() if at is not None), default=None)
+
+
+def _open(organization_id: uuid.UUID) -> QuerySet[Batch]:
+    return Batch.objects.filter(organization_id=organization_id, status__in=OPEN)
