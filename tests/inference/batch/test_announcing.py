@@ -28,7 +28,7 @@ def test_the_end_of_a_batch_is_told_once_with_how_it_ended(organization, key, st
         key,
         [200, 400],
         status=status,
-        cost="0.01",
+        cost=Decimal("0.01"),
         prompt_tokens=2,
         completion_tokens=3,
         **files,
