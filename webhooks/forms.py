@@ -20,6 +20,7 @@ EXPLAINED: Final = {
     EventType.COMPLETION_FAILED: "A completion ended with an error after it was let in.",
     EventType.RATE_LIMIT_EXCEEDED: "A key met the limit per minute. At most one event for each key and minute.",
     EventType.QUOTA_LOW: "80% and 95% of the month's requests are used. Once each.",
+    EventType.BATCH_COMPLETED: "A batch has ended, well or not: how, what it cost, where its results are.",
 }
 CHANGED_SINCE: Final = (
     "These settings were changed meanwhile, in another window or over the API. Nothing was saved: open this page anew "
