@@ -1,6 +1,8 @@
 """What `manage.py check --deploy` says about HelixFlow's own settings, beside Django's."""
 
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Tags, Warning, register  # noqa: A004  # Django's name for it
@@ -31,3 +33,25 @@ def https_is_recognised(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+@register(Tags.security, deploy=True)
+def files_travel_encrypted(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What batches hold is encrypted in any case; exports are not."""
+    endpoint = urlsplit(settings.STORAGES["default"].get("OPTIONS", {}).get("endpoint_url") or "")
+    if endpoint.scheme == "http" and not _is_loopback(endpoint.hostname or ""):
+        return [
+            Warning(
+                "Files go to their storage in clear.",
+                hint="Give HELIXFLOW_FILES_URL an endpoint that starts with https://.",
+                id="helixflow.W003",
+            )
+        ]
+    return []
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
