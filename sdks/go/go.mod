@@ -1,0 +1,3 @@
+module github.com/helixflow/helixflow-go
+
+go 1.19
