@@ -45,6 +45,8 @@ urlpatterns = [
     path("v1/", include("accounts.api.urls")),
     path("v1/", include("webhooks.api.urls")),
     path("v1/", include("billing.api.urls")),
+    path("v1/", include("inference.batch_api")),
+    path("v1/", include("inference.file_api")),
     path("v1/", include("inference.api")),
     re_path(r"^v1(?:/|$)", views.unknown_endpoint),
     re_path(r".+/$", views.without_slash),

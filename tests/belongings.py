@@ -19,6 +19,7 @@ from inference import schemas
 from inference.keeping import transcript
 from inference.models import Model, StoredContents
 from tests import factories
+from tests.inference.batch import rows
 from webhooks.models import DeliveryState
 
 # Parameters that name nothing of one organization, and why a foreign one need not be refused.
@@ -58,6 +59,8 @@ def of(organization: Organization, owner: User) -> dict[str, str]:
     User.objects.filter(id=owner.id).update(email_verified_at=timezone.now())  # who isn't can't invite
     return {
         "key_id": key.public_id,
+        "batch_id": rows.batch(key, [200, 400]).public_id,
+        "file_id": rows.file(key).public_id,
         "endpoint_id": endpoint.public_id,
         "delivery_id": failed.public_id,
         "request_id": record.public_id,
