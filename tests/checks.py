@@ -83,7 +83,24 @@ def checks(environment: dict[str, str]) -> dict[str, Callable[[], str]]:
         "environment": lambda: "\n".join(tree.environment_problems()),
         "size": lambda: "\n".join(tree.size_problems()),
         "links": lambda: "\n".join(tree.link_problems()),
+        "sdk": lambda: python_sdk(run),
     }
+
+
+def python_sdk(run: Callable[..., str]) -> str:
+    """The SDK for Python by its own rules, those of Python 3.9 among them."""
+    home = "sdks/python"
+    return "\n".join(
+        filter(
+            None,
+            [
+                run("ruff", "check", home),
+                run("ruff", "format", "--check", home),
+                run("vermin", "--target=3.9-", "--quiet", "--no-tips", "--violations", f"{home}/src"),
+                run("mypy", "--config-file", f"{home}/pyproject.toml", f"{home}/src"),
+            ],
+        )
+    )
 
 
 def timed(name: str, check: Callable[[], str]) -> Result:
