@@ -11,7 +11,7 @@ from inference import contents
 from inference.models import StoredContents
 from tests.billing.admitting import Account
 from tests.factories import deploy
-from tests.faults.world import Server, chat, environment, request_id
+from tests.faults.world import PATIENT, Server, chat, environment, request_id
 from tests.stack import wait_for
 from tests.web import Web, running_web
 
@@ -26,7 +26,7 @@ def account(postgresql, valkey) -> Account:
 @pytest.fixture
 def web(account, upstream, data_dir) -> Iterator[Web]:
     deploy(upstream)
-    with running_web(environment=environment(data_dir)) as running:
+    with running_web(environment=environment(data_dir) | PATIENT) as running:
         yield running
 
 

@@ -13,6 +13,7 @@ from tests.billing.admitting import Account, drain
 from tests.factories import deploy
 from tests.fakes import answers
 from tests.faults.world import (
+    PATIENT,
     Gate,
     Stream,
     chat,
@@ -37,7 +38,7 @@ def account(db: None) -> Account:
 @pytest.fixture
 def web(account, upstream, data_dir):
     deploy(upstream)
-    with running_web(environment=environment(data_dir, HELIXFLOW_SHUTDOWN_GRACE_S="2")) as running:
+    with running_web(environment=environment(data_dir, HELIXFLOW_SHUTDOWN_GRACE_S="2") | PATIENT) as running:
         chat(running, account.key.token)  # warm
         yield running
 

@@ -19,7 +19,17 @@ from billing.settling.settlement import Settlement
 from helixflow.lib import ids, redis
 from tests.billing.admitting import Account, drain, settle, usage_of
 from tests.factories import deploy
-from tests.faults.world import Server, chat, check_books, check_sums, environment, request_id, run_meter, running_meter
+from tests.faults.world import (
+    PATIENT,
+    Server,
+    chat,
+    check_books,
+    check_sums,
+    environment,
+    request_id,
+    run_meter,
+    running_meter,
+)
 from tests.stack import wait_for
 from tests.web import Web, running_web
 
@@ -34,7 +44,7 @@ def account(postgresql, valkey) -> Account:
 @pytest.fixture
 def web(account, upstream, data_dir) -> Iterator[Web]:
     deploy(upstream)
-    with running_web(environment=environment(data_dir)) as running:
+    with running_web(environment=environment(data_dir) | PATIENT) as running:
         yield running
 
 
