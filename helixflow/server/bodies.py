@@ -53,8 +53,8 @@ class Bodies:
                 await self._pass(scope, receive, send, length, most)
             else:
                 with self._let_in(await _identify(scope)):
-                    scope["allowance"] = Allowance(most, LEAST, WITHIN_S)
-                    await self._pass(scope, receive, send, length, most)
+                    scope["departure"].allowance = Allowance(most, LEAST, WITHIN_S)
+                    await self._pass(scope | {"is_large": True}, receive, send, length, most)
         except _TooLarge:
             await refuse(send, errors.BodyTooLarge(f"The request body is too large: {most:,} bytes are taken here."))
         except errors.HelixError as error:

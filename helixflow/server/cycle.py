@@ -27,18 +27,31 @@ def _learn(name: bytes) -> None:
         _names.add(name)
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one request's body may be beyond ``protocol.Limits``."""
+
+    body_bytes: int
+    body_least: int  # that must come in each window of ``Limits.body_s``
+    within_s: float  # for all of it
+
+
 class Departure:
     """Tells an application at once that its client has left, in ``scope["departure"]``.
 
     ASGI's own way is a task that waits in ``receive``; making and cancelling one costs as much as all of routing.
+
+    The other way round an application that knows whose request it is puts an ``allowance`` here, before it receives
+    anything: routers copy the scope, so there the server would not see it.
     """
 
-    __slots__ = ("_callback", "_flow", "_happened")
+    __slots__ = ("_callback", "_flow", "_happened", "allowance")
 
     def __init__(self, flow: FlowControl) -> None:
         self._flow = flow
         self._happened = False
         self._callback: Callable[[], None] | None = None
+        self.allowance: Allowance | None = None
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the client leaves, at once if it has. For when the whole body has been received."""
@@ -54,18 +67,6 @@ class Departure:
         self._happened = True
         if self._callback is not None:
             self._callback()
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What one request's body may be beyond ``protocol.Limits``; in ``scope["allowance"]`` by who knows whose it is.
-
-    Put there before anything is received: the server reads 64 KiB ahead at most.
-    """
-
-    body_bytes: int
-    body_least: int  # that must come in each window of ``Limits.body_s``
-    within_s: float  # for all of it
 
 
 class Cycle(RequestResponseCycle):

@@ -287,7 +287,7 @@ class Protocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def allowance(self) -> Allowance | None:
-        return self.cycle.scope.get("allowance")  # type: ignore[return-value]  # ours, which uvicorn's types don't know
+        return self.cycle.departure.allowance if isinstance(self.cycle, Cycle) else None
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():

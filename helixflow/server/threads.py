@@ -52,7 +52,7 @@ class ThreadedDjango(ASGIHandler):
         except RequestAborted:
             return
         pool, free, wait_s, answer_s = self.pool, self.free, WAIT_S, ANSWER_S
-        if "allowance" in scope:
+        if scope.get("is_large"):  # by ``bodies``
             pool, free, wait_s, answer_s = self.large, self.free_large, LARGE_WAIT_S, LARGE_ANSWER_S
         try:
             async with asyncio.timeout(wait_s):

@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+from helixflow.server.cycle import Allowance
+
 CHUNK = b"x" * 16_384
 seen = {"streamed": 0, "gone": 0}  # bytes that /stream handed to the server; clients that left, or had it all
 STATM = Path("/proc/self/statm")
@@ -51,6 +53,11 @@ async def echo(scope, receive, send):
     headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]]
     request = {"method": scope["method"], "path": scope["path"], "length": len(body), "headers": headers}
     await answer(send, request | {"client": scope["client"][0], "pid": os.getpid()})
+
+
+async def allow(scope, receive, send):
+    scope["departure"].allowance = Allowance(body_bytes=4 * 1024 * 1024, body_least=100_000, within_s=2.5)
+    await echo(scope, receive, send)
 
 
 async def early(scope, receive, send):
@@ -137,6 +144,7 @@ async def stillborn(scope, receive, send):
 
 
 ANSWERS = {
+    "/allow": allow,
     "/early": early,
     "/crash": crash,
     "/crash-late": crash_late,

@@ -215,6 +215,21 @@ def test_a_chunked_body_without_end_is_answered_413(web):
         assert_error(raw.answer(), 413)
 
 
+def test_an_application_may_allow_a_larger_body(web):
+    assert web.ask(post("/allow", b"x" * 3 * BODY_LIMIT)).json()["length"] == 3 * BODY_LIMIT
+    with web.connect() as raw:
+        raw.push_aside(post("/allow", b"x" * 5 * BODY_LIMIT))
+        assert_error(raw.answer(), 413)
+
+
+@pytest.mark.parametrize(("piece", "pieces"), [(1_000, 30), (100_000, 39)], ids=["too slow", "too long in all"])
+def test_a_larger_body_has_deadlines_of_its_own(web, piece, pieces):
+    with web.connect() as raw:
+        raw.send(get("/allow", f"Content-Length: {4 * BODY_LIMIT}", method="POST"))
+        raw.push_aside(*[b"x" * piece] * pieces, every_s=0.1)
+        assert_error(raw.answer(), 408)
+
+
 @pytest.mark.parametrize("flood", [b"1;" + b"e" * 2**20, b"0\r\nX-Trailer: " + b"t" * 2**20])
 def test_chunk_extensions_and_trailers_without_end_are_refused(web, flood):
     with web.connect() as raw:
