@@ -114,7 +114,7 @@ class BatchResults(BatchesView):
         return HttpResponse(_encode(page), content_type="application/json")
 
 
-def _create(asked: inline.Creation, snapshot: Snapshot, request: Request, body: bytes) -> Batch:
+def _create(asked: inline.BatchCreation, snapshot: Snapshot, request: Request, body: bytes) -> Batch:
     try:
         file = files.get(snapshot.organization_id, asked.input_file_id or "")
     except errors.NotFound as error:
@@ -129,7 +129,7 @@ def _create(asked: inline.Creation, snapshot: Snapshot, request: Request, body: 
     )
 
 
-def _create_inline(asked: inline.Creation, snapshot: Snapshot, request: Request, body: bytes) -> Batch:
+def _create_inline(asked: inline.BatchCreation, snapshot: Snapshot, request: Request, body: bytes) -> Batch:
     return batches.create_inline(
         organization_id=snapshot.organization_id,
         api_key_id=snapshot.key_id,

@@ -25,7 +25,7 @@ _KINDS: Final[Mapping[str, adapter.Operation]] = {
 }
 
 
-class Creation(msgspec.Struct, forbid_unknown_fields=True):
+class BatchCreation(msgspec.Struct, forbid_unknown_fields=True):
     """Either with ``requests`` or with ``input_file_id``. ``null`` means absent."""
 
     requests: list[msgspec.Raw] | None = None
@@ -39,11 +39,11 @@ class Creation(msgspec.Struct, forbid_unknown_fields=True):
         return Operation(self.endpoint or Operation.CHAT)
 
 
-_CHOICES: Final = complaints.allowed_values(Creation)
-_decode = msgspec.json.Decoder(Creation).decode
+_CHOICES: Final = complaints.allowed_values(BatchCreation)
+_decode = msgspec.json.Decoder(BatchCreation).decode
 
 
-def parse(body: bytes) -> Creation:
+def parse(body: bytes) -> BatchCreation:
     """Raises InvalidRequest."""
     try:
         asked = _decode(body)

@@ -31,8 +31,8 @@ PASSWORD = "a long password of yours"
 PAGES = ("/docs", *(page.href for page in docs.PAGES), "/docs/api")
 CHAPTERS = tuple(chapter.href for chapter in reference.chapters())
 NOT_RUN = {"json", "http", "text"}
-# They need a receiver that everybody can reach and what failed there, a second person, or a verified address:
-# tests/helixflow/test_openapi_answers.py has them.
+# They need a receiver that everybody can reach and what failed there, a second person, a verified address, or a batch
+# that stands still: tests/helixflow/test_openapi_answers.py has them.
 NOT_ALONE = {
     "createWebhook",
     "resendWebhookDelivery",
@@ -44,6 +44,8 @@ NOT_ALONE = {
     "getInvitation",
     "resendInvitation",
     "withdrawInvitation",
+    "cancelBatch",
+    "retryBatch",
 }
 # Programs in Python, each in a process of its own: a fork, since importing the SDK takes longer than all they do.
 EACH_IN_A_FORK = """
@@ -155,9 +157,25 @@ class World:
         self.variables["DELIVERY_ID"] = test["data"]["id"]
         chat = {"model": "gpt-3.5-turbo", "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}
         self.variables["REQUEST_ID"] = self.call("POST", "/chat/completions", chat, key["key"])["id"]
+        self.variables["BATCH_ID"] = self.call("POST", "/batches", {"requests": [chat]}, key["key"])["id"]
+        self.upload(chat)
         path = f"/requests/{self.variables['REQUEST_ID']}"
         token = {"Authorization": f"Bearer {key['key']}"}
         wait_for(lambda: requests.get(f"{self.stack.base_url}{path}", headers=token, timeout=10).ok, what="the receipt")
+
+    def upload(self, chat: Any) -> None:
+        """The file that the examples upload, and one that is there already."""
+        line = {"custom_id": "request-1", "method": "POST", "url": "/v1/chat/completions", "body": chat}
+        path = self.folder / "requests.jsonl"
+        path.write_text(json.dumps(line) + "\n")
+        made = requests.post(
+            f"{self.stack.base_url}/files",
+            headers={"Authorization": f"Bearer {self.variables['HELIXFLOW_API_KEY']}"},
+            data={"purpose": "batch"},
+            files={"file": path.open("rb")},
+            timeout=60,
+        )
+        self.variables["FILE_ID"] = made.json()["id"]
 
     def renew_key(self) -> None:
         self.variables["KEY_ID"] = self.call("POST", "/api-keys", {"name": "Short-lived"})["data"]["id"]
@@ -269,10 +287,11 @@ def test_every_command_of_the_reference_is_answered_as_described(
         if done.returncode:
             failed[entry.id] = done.stdout + done.stderr
             continue
-        answer = json.loads(done.stdout)
         told = described["paths"][entry.path][entry.method.lower()]["responses"]
-        schema = next(told[status] for status in told if status < "300")["content"]["application/json"]["schema"]
-        if found := problems(described, schema, answer):
+        content = next(told[status] for status in told if status < "300")["content"]
+        if "application/jsonl" in content:
+            assert [json.loads(line)["custom_id"] for line in done.stdout.splitlines()] == ["request-1"]
+        elif found := problems(described, content["application/json"]["schema"], json.loads(done.stdout)):
             failed[entry.id] = found
         if entry.id in {"logout", "refreshLogin"}:
             world.log_in()

@@ -1,4 +1,5 @@
-"""Answers that tests/e2e/test_docs.py can't get alone: for two people with verified addresses, held to the schema."""
+"""Answers that tests/e2e/test_docs.py can't get alone, held to the schema: for two people with verified addresses, and of
+batches that nobody works on."""
 
 import json
 from typing import Any
@@ -6,11 +7,13 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from accounts.models import Organization, User
+from accounts import api_keys
+from accounts.models import ApiKey, Organization, User
 from helixflow.site.openapi import document
 from tests import factories
 from tests.accounts.team import api, send, verified
 from tests.described import problems
+from tests.inference.batch import rows
 from webhooks.models import DeliveryState, Endpoint
 
 Answers = dict[str, Any]
@@ -45,10 +48,23 @@ def answers(owner: User, member: User, organization: Organization) -> Answers:
     found["resendWebhookDelivery"] = call("resendWebhookDelivery", {}, **ids)
     found["transferOrganization"] = call("transferOrganization", {"user_id": member.public_id})
     found["removeMember"] = call("removeMember", user_id=owner.public_id)  # leaves
-    return found
+    return found | of_batches(*api_keys.create(organization=organization, user=owner, name="CI"))
 
 
-def test_answers_for_several_people_are_as_described(answers: Answers) -> None:
+def of_batches(key: ApiKey, token: str) -> Answers:
+    caller = Client(headers={"Authorization": f"Bearer {token}"})
+    refused = {"code": "invalid_line", "message": "url is required.", "param": "url", "line": 1}
+    running, ended = rows.batch(key, [200, None]), rows.batch(key, [200, 400, "batch_expired"])
+    rows.batch(key, status="failed", errors=[refused])
+    return {
+        "cancelBatch": caller.post(f"/v1/batches/{running.public_id}/cancel").json(),
+        "retryBatch": caller.post(f"/v1/batches/{ended.public_id}/retry").json(),
+        "listBatchResults": caller.get(f"/v1/batches/{ended.public_id}/results").json(),
+        "listBatches": caller.get("/v1/batches").json(),
+    }
+
+
+def test_answers_are_as_described(answers: Answers) -> None:
     described = json.loads(document.encoded()[0])
     wrong = {}
     for operation in document.OPERATIONS.values():

@@ -15,6 +15,7 @@ from django.conf import settings
 from helixflow.site.openapi import (
     account_operations,
     answers,
+    batch_operations,
     inference_operations,
     parts,
     rest,
@@ -30,6 +31,7 @@ from webhooks import event_guide, payloads
 
 TAGS: Final[tuple[Tag, ...]] = (
     *inference_operations.TAGS,
+    *batch_operations.TAGS,
     *account_operations.TAGS,
     *usage_operations.TAGS,
     *team_operations.TAGS,
@@ -145,12 +147,13 @@ def _body(operation: Operation, found: dict[str, Any]) -> dict[str, Any] | None:
     media: dict[str, Any] = {"schema": schema}
     if operation.example_body is not None:
         media["example"] = operation.example_body
-    return {"required": not operation.optional_body, "content": {"application/json": media}}
+    kind = "application/json" if operation.form is None else "multipart/form-data"
+    return {"required": not operation.optional_body, "content": {kind: media}}
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
     schema: dict[str, Any] = {"$ref": schemas.REF + operation.answer.__name__}
-    if operation.shape != "plain":
+    if operation.shape in {"one", "page"}:
         paged = operation.shape == "page"
         meta = "PageMeta" if paged else "AnswerMeta"
         schema = {
@@ -165,6 +168,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.example is not None:
         media["example"] = operation.example
     content = {"application/json": media}
+    if operation.shape == "lines":
+        content = {"application/jsonl": {"schema": {"type": "string"}, "x-line": schema}}
     if operation.stream is not None:
         frame = {"$ref": schemas.REF + operation.stream.__name__}
         content["text/event-stream"] = {"schema": {"type": "string"}, "x-chunk": frame}

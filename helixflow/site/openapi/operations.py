@@ -7,7 +7,7 @@ import msgspec
 from rest_framework.serializers import Serializer
 
 Auth = Literal["key", "login", "either", "none"]
-Shape = Literal["one", "page", "plain"]  # in the envelope, a page of it, or as it is
+Shape = Literal["one", "page", "plain", "lines"]  # in the envelope, a page of it, as it is, or as JSON Lines
 
 TIME: Final = "2026-01-01T00:00:00Z"
 
@@ -35,6 +35,7 @@ class Operation:
     stream: type[msgspec.Struct] | None = None
     example_query: str = ""
     example_body: dict[str, Any] | None = None
+    form: dict[str, str] | None = None  # in place of an example of JSON: fields of multipart/form-data
     example: Any = None
     errors: tuple[int, ...] = ()
     anchors: tuple[str, ...] = ()

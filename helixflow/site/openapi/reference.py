@@ -109,7 +109,9 @@ class _Drawing:
             headers=tuple(self._parameter(each) for each in parameters if each["in"] == "header"),
             body=self._body(operation, told),
             answer=self._fields(answer, 1),
-            answer_kind={"one": "in data", "page": "each entry of data", "plain": ""}[operation.shape],
+            answer_kind={"one": "in data", "page": "each entry of data", "plain": "", "lines": "each line"}[
+                operation.shape
+            ],
             curl=curl(operation, self._base_url),
             example=Example(
                 f"{operation.status} {parts.REASONS[operation.status]}",
@@ -120,7 +122,7 @@ class _Drawing:
 
     def _body(self, operation: Operation, told: dict[str, Any]) -> tuple[Field, ...]:
         content = told.get("requestBody", {}).get("content", {})
-        schema = content.get("application/json", {}).get("schema", {})
+        schema: dict[str, Any] = next((media["schema"] for media in content.values()), {})
         fields = self._fields(self._resolved(schema), DEPTH - 1)
         if operation.takes_openai:  # there null is nothing but an absent field
             fields = tuple(each._replace(type=each.type.replace(" or null", "")) for each in fields)
@@ -203,12 +205,14 @@ def curl(operation: Operation, base_url: str) -> str:
     url = f"{base_url}{path}" + (f"?{operation.example_query}" if operation.example_query else "")
     method = operation.method.upper()
     quoted = f'"{url}"' if "?" in url else url
-    has_body = operation.example_body is not None
+    has_body = operation.example_body is not None or operation.form is not None
     lines = [f"curl {quoted}" if method == "GET" or (method == "POST" and has_body) else f"curl -X {method} {quoted}"]
     if operation.auth != "none":
         token = "$ACCESS_TOKEN" if operation.auth == "login" else "$HELIXFLOW_API_KEY"  # their names
         lines.append(f'-H "Authorization: Bearer {token}"')
-    if has_body:
+    if operation.form is not None:
+        lines += [f"-F {name}={value}" for name, value in operation.form.items()]
+    elif has_body:
         lines += ['-H "Content-Type: application/json"', f"-d {_shell(pretty(operation.example_body))}"]
     return " \\\n  ".join(lines)
 

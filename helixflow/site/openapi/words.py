@@ -116,6 +116,20 @@ FIELDS: Final[Words] = {
     "Role": {"role": "The new one."},
     "Removal": {"revoke_keys": "Whether the keys that they made end with them."},
     "InvitationFields": {"email": "Where the invitation is sent.", "role": "What they will be."},
+    "BatchCreation": {
+        "requests": "Up to 1,000 bodies, as they would go to the endpoint one by one. Each may have a custom_id beside "
+        "its fields, request-1, request-2 and so on if you don't say. None may stream.",
+        "input_file_id": "In place of requests: a file of up to 50,000 lines and 200 MB.",
+        "endpoint": "Where each request goes. Needed with input_file_id.",
+        "completion_window": "Only this: what has not been done by then fails with batch_expired.",
+        "metadata": "Up to 16 notes of your own: names of at most 64 characters, texts of at most 512.",
+    },
+    "FileUpload": {
+        "purpose": "What the file is for.",
+        "file": "JSON Lines in UTF-8: on each line custom_id, method (POST), url (the batch's endpoint) and body.",
+        "expires_after[anchor]": "Only with expires_after[seconds].",
+        "expires_after[seconds]": "When it is deleted, from an hour on. After 30 days if you don't say.",
+    },
     "EndpointFields": {
         "url": "An https address on port 443, 80, 8080 or 8443 that everybody on the internet can reach. Redirects "
         "are not followed.",
@@ -155,6 +169,11 @@ TYPES: Final[dict[str, dict[str, dict[str, Any]]]] = {
     },
     "EmbeddingRequest": {"encoding_format": {"default": "float"}},
     "ApiKeyFields": {"environment": {"enum": ["development", "staging", "production"], "default": "development"}},
+    "BatchCreation": {
+        "requests": {"items": {"type": "object"}, "minItems": 1, "maxItems": 1000},
+        "endpoint": {"default": "/v1/chat/completions"},
+        "completion_window": {"default": "24h"},
+    },
     "LimitFields": {"monthly_budget": _AMOUNT},
     "CapFields": {"monthly_budget": _AMOUNT},
     "Settings": {"cache_ttl_s": {"minimum": 1, "maximum": 86400}, "contents_days": {"minimum": 1}},
@@ -185,6 +204,11 @@ PARAMETERS: Final[dict[str, str]] = {
     "group_by": "One series for each.",
     "event": "Only of this type.",
     "state": "Only in this state.",
+    "after": "The last_id of the page before.",
+    "order": "By their creation: desc, newest first, or asc.",
+    "purpose": "Only files for this: batch, or batch_output.",
+    "batch_id": "The batch's id: batch_…",
+    "file_id": "The file's id: file-…",
     "key_id": "The key's id: key_…",
     "endpoint_id": "The endpoint's id: whe_…",
     "delivery_id": "The delivery's id: whd_…",
@@ -205,6 +229,14 @@ OF_OPERATION: Final[dict[tuple[str, str], tuple[str, dict[str, Any]]]] = {
         "Whether to leave out revoked and expired keys.",
         {"type": "string", "enum": ["active", "all"], "default": "all"},
     ),
+    ("listBatchResults", "limit"): (
+        "How many to a page.",
+        {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    ),
+    ("listFiles", "limit"): (
+        "How many to a page. It has 1,000 at most.",
+        {"type": "integer", "minimum": 1, "maximum": 10000, "default": 10000},
+    ),
     ("listModels", "status"): (
         "With a key that an operator made: how the model's deployments are doing.",
         {"type": "boolean", "default": False},
@@ -216,6 +248,8 @@ OF_OPERATION: Final[dict[tuple[str, str], tuple[str, dict[str, Any]]]] = {
 }
 # What stands for a part of the path in an example that is to be run.
 VARIABLES: Final = {
+    "batch_id": "$BATCH_ID",
+    "file_id": "$FILE_ID",
     "key_id": "$KEY_ID",
     "endpoint_id": "$WEBHOOK_ID",
     "delivery_id": "$DELIVERY_ID",
