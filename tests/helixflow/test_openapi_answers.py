@@ -1,5 +1,5 @@
-"""Answers that tests/e2e/test_docs.py can't get alone, held to the schema: for two people with verified addresses, and of
-batches that nobody works on."""
+"""Answers that tests/e2e/test_docs.py can't get alone, held to the schema: for two people with verified addresses, and
+of batches that nobody works on."""
 
 import json
 from typing import Any
