@@ -7,9 +7,9 @@ from helixflow.site.openapi.operations import TIME, Auth, Operation
 
 DESCRIPTION: Final = (
     "Chat completions, completions, embeddings, models, batches and files answer as OpenAI's API does; everything else "
-    "is in an envelope of `data` and `meta`. Bodies are JSON in UTF-8, at most 10 MiB. Fields we don't know are refused "
-    "by name; `null` means that a field isn't there. Every answer has an `X-Request-ID`. A method that an address does "
-    "not know is a 405 with an `Error`."
+    "is in an envelope of `data` and `meta`. Bodies are JSON in UTF-8, at most 10 MiB. Fields we don't know are "
+    "refused by name; `null` means that a field isn't there. Every answer has an `X-Request-ID`. A method that an "
+    "address does not know is a 405 with an `Error`."
 )
 REASONS: Final = {200: "OK", 201: "Created", 202: "Accepted"}
 SECURITY: Final = {
