@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 SDK = ROOT / "sdks" / "javascript"
 BUILDING = ("package.json", "tsconfig.json", "build.mjs", "src", "README.md", "CHANGELOG.md", "LICENSE")
 
-EXAMPLES = re.findall(r"```js\n(.*?)```", (SDK / "README.md").read_text(), re.DOTALL)
 # The reference's, as printed, but for the key.
 REFERENCE = """
 const HelixFlow = require('helixflow');
@@ -124,31 +123,22 @@ def test_the_reference_s_example(installed, sdk_platform):
     assert run(require_program("node"), "reference.cjs", cwd=installed, **sdk_platform.environment).strip()
 
 
-def run_examples(installed, platform, examples):
+def test_the_readme_s_examples(installed, sdk_platform):
     """One after another, each in a function of its own, with the client that the README speaks of."""
+    examples = re.findall(r"```js\n(.*?)```", (SDK / "README.md").read_text(), re.DOTALL)
+    assert len(examples) >= 11
     each = "\n".join(f"await (async () => {{\n{example}\n}})();" for example in examples)
     (installed / "readme.cjs").write_text(
         "const HelixFlow = require('helixflow');\nconst client = new HelixFlow.Client();\n"
         f"(async () => {{\n{each}\nconsole.log('all of them');\n}})();\n"
     )
-    output = run(require_program("node"), "readme.cjs", cwd=installed, **platform.environment)
+    output = run(require_program("node"), "readme.cjs", cwd=installed, **sdk_platform.environment)
     assert output.endswith("all of them\n")
-    return output
-
-
-def test_the_readme_s_examples(installed, sdk_platform):
-    examples = [example for example in EXAMPLES if "client.batch." not in example]
-    assert len(examples) >= 9
-    output = run_examples(installed, sdk_platform, examples)
     assert "ModelNotFoundError model_not_found 404 model req_" in output
+    assert re.search(r"3 done, 0 failed, for \$\d", output)
+    assert re.search(r'^completed \{.*"custom_id": ?"first"', output, re.MULTILINE)
     assert re.search(r"POST /v1/chat/completions 200 \d+ 0 .* true", output), "the cache's answer"
     assert "quota.low 2024-01-01T00:00:00Z" in output
-
-
-@pytest.mark.skip(reason="#7: the server's batches are on their way")
-def test_the_readme_s_batch(installed, sdk_platform):
-    output = run_examples(installed, sdk_platform, [example for example in EXAMPLES if "client.batch." in example])
-    assert re.search(r"3 done, 0 failed, for \$\d", output)
 
 
 CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi!"}}]}\n\n'

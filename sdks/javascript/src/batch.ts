@@ -51,7 +51,7 @@ export class BatchError extends APIError {
   }
 }
 
-/** The batch goes on: `client.batch.wait(error.batchId)` waits again, `client.batch.results(…)` gets what it came to. */
+/** The batch goes on: `client.batch.wait(error.batchId)` waits again, `client.batch.results(…)` gets its results. */
 export class BatchTimeoutError extends BatchError {}
 
 export class BatchResult<T = ChatCompletion> {
@@ -171,7 +171,7 @@ export function batchCalls({ files, batches, sleep }: Tools): BatchCalls {
         }
         if (batch || silent > 0) {
           const left = timeout - Math.max(waited, performance.now() - started);
-          if (left <= 0) throw new BatchTimeoutError(`${id} has not ended in time; it goes on.`, id, batch ?? seen);
+          if (left <= 0) throw new BatchTimeoutError(`${id} has not ended in time; it goes on.`, id, seen);
           const ms = Math.min(pause, left);
           await sleep(ms, signal);
           waited += ms; // counted, so that a test's sleep passes the time too
@@ -183,6 +183,7 @@ export function batchCalls({ files, batches, sleep }: Tools): BatchCalls {
           silent = 0;
         } catch (error) {
           if (!isTransient(error)) throw error;
+          batch = null;
           silent = Math.max(silent, 1);
           if (silent > OUTAGE_MS) {
             const { code, status, requestId } = error;

@@ -5,7 +5,8 @@ const NODE = "node:crypto"; // not a literal where it's imported, or bundlers fo
 let found: Crypto | undefined = globalThis.crypto;
 
 export async function webCrypto(): Promise<Crypto> {
-  return (found ??= ((await import(/* webpackIgnore: true */ /* @vite-ignore */ NODE)) as { webcrypto: Crypto }).webcrypto);
+  const node = async (): Promise<{ webcrypto: Crypto }> => import(/* webpackIgnore: true */ /* @vite-ignore */ NODE);
+  return (found ??= (await node()).webcrypto);
 }
 
 export async function uuid(): Promise<string> {

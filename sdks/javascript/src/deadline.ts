@@ -1,6 +1,7 @@
 /** One try's time, tied to the caller's signal. */
 
 import { APIConnectionError, APIError, APITimeoutError } from "./errors.js";
+import { onAbort } from "./signals.js";
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -8,7 +9,7 @@ export class Deadline {
   readonly controller = new AbortController();
   readonly #timeout: number;
   readonly #signal: AbortSignal | null;
-  readonly #leave = (): void => this.controller.abort(this.#signal?.reason);
+  readonly #untie: () => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timedOut = false;
 
@@ -16,8 +17,7 @@ export class Deadline {
   constructor(timeout: number, signal: AbortSignal | null | undefined) {
     this.#timeout = timeout;
     this.#signal = signal ?? null;
-    if (signal?.aborted) this.#leave();
-    signal?.addEventListener("abort", this.#leave, { once: true });
+    this.#untie = onAbort(signal, () => this.controller.abort(signal?.reason));
     this.start();
   }
 
@@ -36,7 +36,7 @@ export class Deadline {
   /** It's over: time and the caller's signal do nothing any more. */
   clear(): void {
     this.stop();
-    this.#signal?.removeEventListener("abort", this.#leave);
+    this.#untie();
   }
 
   /** Whether the controller was aborted by whoever has it, for neither of our reasons. */

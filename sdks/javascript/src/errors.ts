@@ -90,7 +90,7 @@ export class ServiceUnavailableError extends ServerError {}
 export class ServiceTimeoutError extends ServerError {}
 
 export class WebhookVerificationError extends HelixFlowError {
-  /** @param reason `no_signature`, `bad_signature`, `too_old`, `too_new`, `bad_payload`, … */
+  /** @param reason no_signature, mismatch, too_old, too_new, bad_timestamp, bad_secret or bad_payload */
   constructor(
     message: string,
     readonly reason: string,

@@ -36,6 +36,11 @@ export class APIPromise<T> extends Promise<T> {
 export type Page<T> = {
   object?: "list";
   data: T[];
+  has_more?: boolean;
+  first_id?: string | null;
+  last_id?: string | null;
+  /** Of `client.requests.list`: the `cursor` of the page that follows. */
+  next_cursor?: string | null;
   [field: string]: unknown;
 } & AsyncIterable<T>;
 

@@ -2,6 +2,7 @@
 
 import type { CacheOptions } from "./cache.js";
 import { HelixFlowError } from "./errors.js";
+import { onAbort } from "./signals.js";
 
 export const DEFAULT_BASE_URL = "https://api.helixflow.com/v1";
 export const DEFAULT_TIMEOUT_MS = 600_000;
@@ -145,14 +146,13 @@ export function inBrowser(): boolean {
 export function sleep(ms: number, signal?: AbortSignal | null): Promise<void> {
   return new Promise((done, fail) => {
     if (signal?.aborted) return fail(signal.reason);
-    const leave = (): void => {
-      clearTimeout(timer);
-      fail(signal?.reason);
-    };
     const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", leave);
+      untie();
       done();
     }, ms);
-    signal?.addEventListener("abort", leave, { once: true });
+    const untie = onAbort(signal, () => {
+      clearTimeout(timer);
+      fail(signal?.reason);
+    });
   });
 }

@@ -137,7 +137,9 @@ function parse(data: string, { headers, redact }: Source): Record<string, unknow
   } catch (cause) {
     throw new APIError("An event of the stream is not JSON.", { ...fields(headers), body: redact(data), cause });
   }
-  if (!isObject(chunk)) throw new APIError("An event of the stream is no object.", { ...fields(headers), body: redact(data) });
+  if (!isObject(chunk)) {
+    throw new APIError("An event of the stream is no object.", { ...fields(headers), body: redact(data) });
+  }
   if (chunk["error"]) throw statusError(null, JSON.parse(redact(data)), { headers });
   return chunk;
 }

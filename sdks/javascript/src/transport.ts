@@ -120,10 +120,10 @@ async function once<T>(settings: Settings, prepared: Prepared, log: Log): Promis
     if (call.as === "stream") {
       const reader = await readerOf(response, settings.apiKey);
       const { value: first } = await reader.read();
-      if (!first) throw new StreamCutError("The stream was cut: it ended before it began.", { headers: response.headers });
+      const { headers } = response;
+      if (!first) throw new StreamCutError("The stream was cut: it ended before it began.", { headers });
       streaming = true;
       deadline.stop();
-      const { headers } = response;
       const ended = (usage: Attempt["usage"], error: unknown): void => log.write({ usage, error });
       const redact = (text: string): string => withoutKey(text, settings.apiKey);
       return { data: openStream({ first, reader, deadline, headers, redact, ended }) as T, response };

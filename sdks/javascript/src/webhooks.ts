@@ -1,4 +1,4 @@
-/** Whether an event is from HelixFlow. Three schemes: Standard Webhooks, the reference's, and it under the next secret. */
+/** Whether an event is from HelixFlow: by Standard Webhooks, the reference's signature, or that of the next secret. */
 
 import { webCrypto } from "./crypto.js";
 import { WebhookVerificationError, isObject } from "./errors.js";
@@ -74,7 +74,9 @@ async function verifyStandard(
   secrets: string[],
   options: VerifyOptions,
 ): Promise<string> {
-  if (!id || !timestamp || !signatures) throw new WebhookVerificationError("A signing header is missing.", "no_signature");
+  if (!id || !timestamp || !signatures) {
+    throw new WebhookVerificationError("A signing header is missing.", "no_signature");
+  }
   checkTime(timestamp, options);
   const keys = secrets.map(decoded).filter((key) => key !== null);
   if (keys.length === 0) {
@@ -139,7 +141,8 @@ function reader(headers: WebhookHeaders): (name: string) => string | null {
 
 async function hmac(key: Uint8Array, data: Uint8Array): Promise<Uint8Array> {
   const { subtle } = await webCrypto();
-  const imported = await subtle.importKey("raw", key as BufferSource, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  const algorithm = { name: "HMAC", hash: "SHA-256" };
+  const imported = await subtle.importKey("raw", key as BufferSource, algorithm, false, ["sign"]);
   return new Uint8Array(await subtle.sign("HMAC", imported, data as BufferSource));
 }
 
