@@ -20,6 +20,21 @@ from bench.processes import ROOT, BenchError, program
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
 OPENAI_GO: Final = "github.com/openai/openai-go/v3"
+BARE_GO: Final = """package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		answer, _ := http.Get(os.Args[1])
+		_ = json.NewDecoder(answer.Body).Decode(&os.Args)
+	}
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -113,10 +128,7 @@ def go(name: str, folder: Path) -> Installed:
     tool = program("go") if shutil.which("go") else "/usr/local/go/bin/go"
     copy = folder / "module"
     (folder / "bare").mkdir()
-    bare = (
-        'package main\n\nimport (\n\t_ "encoding/json"\n\t"net/http"\n)\n\nfunc main() { _ = http.DefaultClient.Do }\n'
-    )
-    (folder / "bare" / "main.go").write_text(bare)
+    (folder / "bare" / "main.go").write_text(BARE_GO)
     shutil.copy(PROGRAMS / "measure.go", folder)
     shutil.copy(PROGRAMS / f"{name}.go", folder)
     (folder / "go.mod").write_text("module bench\n\ngo 1.22\n")
