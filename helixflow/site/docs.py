@@ -52,7 +52,7 @@ GROUPS: Final = (
             Page("limits", "Limits and quotas", "Requests by minute and month, budgets, and the headers."),
             Page("usage", "Usage and receipts", "What you have used, over time and request by request."),
             Page("webhooks", "Webhooks", "Be told instead of asking: events, signatures, retries."),
-            Page("batch", "Batch", "Many requests at once. Not there yet."),
+            Page("batch", "Batch", "Many requests at once, inline or by file: progress, results, retries."),
         ),
     ),
     Group(

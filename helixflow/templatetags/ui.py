@@ -30,6 +30,7 @@ NOT_KEPT = {
     ("webhook", "curl"),  # it is called, and calls nobody
     ("fallback", "go"),  # one header more than chat's
     ("idempotency", "go"),  # the same
+    ("batch", "go"),  # a form and a file: what the package for Go is for
 }
 COMMENTS = {"curl": "#", "python": "#", "javascript": "//", "go": "//"}
 

@@ -28,6 +28,7 @@ from webhooks import signing
 pytestmark = pytest.mark.timeout(400)  # the embedded model, and Go's compiler
 
 PASSWORD = "a long password of yours"
+SDK = Path(__file__).parents[2] / "sdks" / "python" / "src"  # as if it were installed
 PAGES = ("/docs", *(page.href for page in docs.PAGES), "/docs/api")
 CHAPTERS = tuple(chapter.href for chapter in reference.chapters())
 NOT_RUN = {"json", "http", "text"}
@@ -181,7 +182,7 @@ class World:
         self.variables["KEY_ID"] = self.call("POST", "/api-keys", {"name": "Short-lived"})["data"]["id"]
 
     def run(self, *command: str, text: str | None = None) -> "subprocess.CompletedProcess[str]":
-        own = {"CURL_HOME": str(self.folder), "PYTHONUNBUFFERED": "1"}
+        own = {"CURL_HOME": str(self.folder), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(SDK)}
         return subprocess.run(
             command,
             cwd=self.folder,
