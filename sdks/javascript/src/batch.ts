@@ -12,6 +12,7 @@ import type { Completion, EmbeddingList } from "./types/texts.js";
 const INLINE_REQUESTS = 1000;
 const INLINE_CHARACTERS = 8_000_000;
 const ENDED = new Set(["completed", "failed", "expired", "cancelled"]);
+const PAGE = 1000;
 const FIRST_POLL_MS = 500;
 const LONGEST_POLL_MS = 10_000;
 const POLL_GROWTH = 1.5;
@@ -30,14 +31,17 @@ export interface ProcessOptions extends WaitOptions {
   /** `/v1/chat/completions` if absent. */
   endpoint?: BatchEndpoint;
   metadata?: Metadata | null;
-  /** With one of your own, a program that was killed can be started again and joins the batch it made. */
+  /**
+   * With one of your own, a program that was killed can be started again and joins the batch it made, if that needed
+   * no file.
+   */
   idempotencyKey?: string;
   headers?: RequestOptions["headers"];
 }
 
 /** A batch without results to give: it failed as a whole, or could not be followed any longer. */
 export class BatchError extends APIError {
-  readonly batchId: string;
+  declare batchId: string;
 
   constructor(
     message: string,
@@ -87,7 +91,7 @@ function errorOf({ response, error }: BatchRow, refused: boolean): APIError {
 
 /** In the order of the requests. */
 export class BatchResults<T = ChatCompletion> extends Array<BatchResult<T>> {
-  readonly batch!: Batch;
+  declare readonly batch: Batch;
 
   /** What `map` and its like make is an ordinary array. */
   static override get [Symbol.species](): ArrayConstructor {
@@ -150,48 +154,29 @@ export function batchCalls({ files, batches, sleep }: Tools): BatchCalls {
       made = await batches.create(body, { ...call, idempotencyKey });
     }
     const timeout = options.timeout === undefined ? undefined : options.timeout - (performance.now() - started);
-    const batch = await follow(made.id, made, { ...options, timeout });
-    if (batch.status === "failed") throw failure(batch);
-    return collect<T>(batch, call);
+    try {
+      const batch = await follow(made.id, made, { ...options, timeout });
+      if (batch.status === "failed") throw failure(batch);
+      return await collect<T>(batch, call);
+    } catch (error) {
+      if (error instanceof APIError) error.batchId ??= made.id;
+      throw error;
+    }
   }
 
-  async function follow(id: string, seen: Batch | null, options: WaitOptions): Promise<Batch> {
+  async function follow(id: string, made: Batch | null, options: WaitOptions): Promise<Batch> {
     const { timeout = Infinity, signal } = options;
     const progress = options.onProgress === false ? null : (options.onProgress ?? terminal());
-    let batch = seen;
-    let pause = FIRST_POLL_MS;
-    let waited = 0;
-    let silent = 0;
-    const started = performance.now();
+    const patience = new Patience(id, made, timeout, (ms) => sleep(ms, signal));
+    const look = (): Promise<Batch> => patience.ask(() => batches.retrieve(id, { signal }));
     try {
-      for (;;) {
-        if (batch) {
-          progress?.(batch);
-          if (ENDED.has(batch.status)) return batch;
-        }
-        if (batch || silent > 0) {
-          const left = timeout - Math.max(waited, performance.now() - started);
-          if (left <= 0) throw new BatchTimeoutError(`${id} has not ended in time; it goes on.`, id, seen);
-          const ms = Math.min(pause, left);
-          await sleep(ms, signal);
-          waited += ms; // counted, so that a test's sleep passes the time too
-          if (silent > 0) silent += ms;
-          pause = Math.min(pause * POLL_GROWTH, LONGEST_POLL_MS);
-        }
-        try {
-          batch = seen = await batches.retrieve(id, { signal });
-          silent = 0;
-        } catch (error) {
-          if (!isTransient(error)) throw error;
-          batch = null;
-          silent = Math.max(silent, 1);
-          if (silent > OUTAGE_MS) {
-            const { code, status, requestId } = error;
-            const fields = { code, status, requestId, cause: error };
-            throw new BatchError(`${id} can't be followed any longer: ${error.message}`, id, seen, fields);
-          }
-          pause = Math.max(pause, (error.retryAfter ?? 0) * 1000);
-        }
+      let batch = made ?? (await look());
+      for (let pause = FIRST_POLL_MS; ; pause = longer(pause)) {
+        patience.seen = batch;
+        progress?.(batch);
+        if (ENDED.has(batch.status)) return batch;
+        await patience.rest(pause);
+        batch = await look();
       }
     } finally {
       (progress as Progress | null)?.end?.();
@@ -199,8 +184,15 @@ export function batchCalls({ files, batches, sleep }: Tools): BatchCalls {
   }
 
   async function collect<T>(batch: Batch, options?: RequestOptions): Promise<BatchResults<T>> {
+    const { id } = batch;
+    const patience = new Patience(id, batch, Infinity, (ms) => sleep(ms, options?.signal));
     const rows: BatchRow[] = [];
-    for await (const row of batches.results(batch.id, { limit: 1000 }, options)) rows.push(row);
+    for (let after: string | undefined, more = true; more; ) {
+      const page = await patience.ask(() => batches.results(id, { limit: PAGE, after }, options));
+      rows.push(...page.data);
+      after = page.last_id ?? page.data.at(-1)?.id;
+      more = page.has_more === true && after !== undefined;
+    }
     return resultsOf<T>(batch, rows);
   }
 
@@ -209,6 +201,52 @@ export function batchCalls({ files, batches, sleep }: Tools): BatchCalls {
     wait: (id, options = {}) => follow(id, null, options),
     results: async (id, options) => collect(await batches.retrieve(id, options), options),
   };
+}
+
+/** Waits for a batch: outlasts failures that pass, up to the caller's time, and up to an outage too long to be one. */
+class Patience {
+  readonly #id: string;
+  readonly #timeout: number;
+  readonly #sleep: (ms: number) => Promise<void>;
+  readonly #startedAt = performance.now();
+  #rested = 0; // counted, so that a test's sleep passes the time too
+  seen: Batch | null;
+
+  /** @param timeout in milliseconds */
+  constructor(id: string, seen: Batch | null, timeout: number, sleep: (ms: number) => Promise<void>) {
+    this.#id = id;
+    this.seen = seen;
+    this.#timeout = timeout;
+    this.#sleep = sleep;
+  }
+
+  async rest(ms: number): Promise<void> {
+    const left = this.#timeout - Math.max(this.#rested, performance.now() - this.#startedAt);
+    if (left <= 0) throw new BatchTimeoutError(`${this.#id} has not ended in time; it goes on.`, this.#id, this.seen);
+    await this.#sleep(Math.min(ms, left));
+    this.#rested += Math.min(ms, left);
+  }
+
+  async ask<T>(question: () => Promise<T>): Promise<T> {
+    const before = this.#rested;
+    for (let pause = FIRST_POLL_MS; ; pause = longer(pause)) {
+      try {
+        return await question();
+      } catch (error) {
+        if (!isTransient(error)) throw error;
+        if (this.#rested - before > OUTAGE_MS) {
+          const { code, status, requestId, message } = error;
+          const fields = { code, status, requestId, cause: error };
+          throw new BatchError(`${this.#id} can't be followed any longer: ${message}`, this.#id, this.seen, fields);
+        }
+        await this.rest(Math.max(pause, (error.retryAfter ?? 0) * 1000));
+      }
+    }
+  }
+}
+
+function longer(pause: number): number {
+  return Math.min(pause * POLL_GROWTH, LONGEST_POLL_MS);
 }
 
 function fitsInline(requests: BatchRequest[]): boolean {

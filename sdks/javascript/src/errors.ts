@@ -55,8 +55,10 @@ export class APIError extends HelixFlowError {
   readonly details: Record<string, unknown>;
   readonly param: string | null;
   readonly retryAfter: number | null;
-  readonly body!: unknown;
-  readonly headers!: Headers | undefined;
+  declare readonly body: unknown;
+  declare readonly headers: Headers | undefined;
+  /** Of an error of `client.batch.process` after it had made a batch: that goes on. */
+  declare batchId?: string;
 
   constructor(message: string, fields: APIErrorFields = {}) {
     super(message, "cause" in fields ? { cause: fields.cause } : undefined);

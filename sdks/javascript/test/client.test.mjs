@@ -238,6 +238,9 @@ test("waiting for a batch outlasts an outage, up to its timeout, and says which 
   assert.deepEqual([results.batch.status, results.length], ["completed", 0]);
   assert.ok(!(results.map((each) => each) instanceof HelixFlow.BatchResults));
 
+  const revoked = clientOf((n) => (n === 1 ? json(batch) : json({}, { status: 401 }))).client;
+  assert.equal((await failure(revoked.batch.process([QUESTION], { onProgress: false }))).batchId, "batch_1");
+
   const error = await failure(clientOf(() => json(batch)).client.batch.wait("batch_1", { timeout: 60_000 }));
   assert.ok(error instanceof HelixFlow.BatchTimeoutError && !(error instanceof APIConnectionError));
   assert.deepEqual([error.batchId, error.batch.status], ["batch_1", "in_progress"]);
