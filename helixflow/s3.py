@@ -6,12 +6,13 @@ one. What goes wrong is an OSError, as with files on a disk.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import IO, Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from django.core.files import File
 from storages.backends.s3 import S3Storage
 
 READ_AHEAD: Final = 1024 * 1024  # bytes held of an open file, the rest is on disk
@@ -32,6 +33,14 @@ def told_as_os_error(method: Callable[P, T]) -> Callable[P, T]:
             raise OSError(f"the storage: {error}") from error
 
     return called
+
+
+class _Fetched(File):  # type: ignore[type-arg]  # as below
+    """Fetched whole, to a temporary file, by the first ``read``."""
+
+    @told_as_os_error
+    def read(self, *size: int) -> bytes:
+        return self.file.read(*size)  # type: ignore[no-any-return,union-attr]  # S3File has no types
 
 
 class S3Files(S3Storage):  # type: ignore[misc]  # django-storages has no types
@@ -62,12 +71,9 @@ class S3Files(S3Storage):  # type: ignore[misc]  # django-storages has no types
         super().__init__(client_config=config, **given)
 
     @told_as_os_error
-    def _open(self, name: str, mode: str = "rb") -> IO[bytes]:
-        """Fetched at once, so that whoever reads meets no error halfway."""
-        file: Any = super()._open(name, mode)
-        if "r" in mode:
-            file.open()
-        return file  # type: ignore[no-any-return]  # as above
+    def _open(self, name: str, mode: str = "rb") -> File:  # type: ignore[type-arg]  # the stubs' is generic, Django's is not
+        """That it is there is known now; it is fetched by whoever reads, and may have more time than whoever opens."""
+        return _Fetched(super()._open(name, mode))
 
     @told_as_os_error
     def _save(self, name: str, content: Any) -> str:

@@ -358,7 +358,9 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = DATA_DIR / "static"
 STORAGES = {
     "default": file_storage.parse(
-        env.text(file_storage.NAME), env.text("HELIXFLOW_FILES_ACCESS_KEY"), env.text("HELIXFLOW_FILES_SECRET_KEY")
+        env.text("HELIXFLOW_FILES_URL"),
+        env.text("HELIXFLOW_FILES_ACCESS_KEY"),
+        env.text("HELIXFLOW_FILES_SECRET_KEY"),
     ),
     "staticfiles": {"BACKEND": "helixflow.storage.StaticStorage"},
 }

@@ -136,13 +136,20 @@ def test_a_file_of_several_parts_lives_in_the_bucket(bucket: Any, organization: 
         files.chunks(file)
 
 
-@pytest.mark.django_db
 def test_nothing_is_written_over(bucket: Any) -> None:
     first = default_storage.save("exports/a.zip", ContentFile(b"first"))
     second = default_storage.save("exports/a.zip", ContentFile(b"second"))
     assert first != second
     with default_storage.open(first) as file:
         assert file.read() == b"first"
+
+
+def test_what_goes_wrong_while_reading_is_told_as_on_a_disk(bucket: Any) -> None:
+    name = default_storage.save("exports/a.zip", ContentFile(b"first"))
+    with default_storage.open(name) as file:
+        bucket.Object(f"kept/{name}").delete()
+        with pytest.raises(OSError, match="the storage: "):
+            file.read()
 
 
 @pytest.mark.django_db(transaction=True)
