@@ -30,6 +30,7 @@ SEE: Final = Capability("See usage, requests, keys and models", "see the organiz
 PLAYGROUND: Final = Capability("Use the playground", "use its playground", EVERYBODY)
 LEAVE: Final = Capability("Leave the organization", "leave it", EVERYBODY, while_deleted=True)
 MANAGE_KEYS: Final = Capability("Create, rotate and revoke API keys", "manage its API keys", MANAGERS)
+RUN_BATCHES: Final = Capability("Start, cancel and retry batches", "run its batches", MANAGERS)
 MANAGE_WEBHOOKS: Final = Capability("Manage webhooks", "manage its webhooks", MANAGERS)
 MANAGE_LIMITS: Final = Capability("Set budgets, caps and alerts, ask for a plan", "manage its limits", MANAGERS)
 MANAGE_SETTINGS: Final = Capability("Change the settings", "manage its settings", MANAGERS)
@@ -47,6 +48,7 @@ TABLE: Final = (
     PLAYGROUND,
     LEAVE,
     MANAGE_KEYS,
+    RUN_BATCHES,
     MANAGE_WEBHOOKS,
     MANAGE_LIMITS,
     MANAGE_SETTINGS,

@@ -40,6 +40,7 @@ urlpatterns = [
     path("", include("inference.playground_views")),
     path("", include("billing.request_views")),
     path("", include("inference.content_views")),
+    path("", include("inference.batch_views")),
     path("", include("webhooks.delivery_views")),  # before /dashboard/webhooks/<id>
     path("", include("webhooks.endpoint_views")),
     path("v1/", include("accounts.api.urls")),

@@ -25,6 +25,8 @@ from webhooks.models import DeliveryState
 # Parameters that name nothing of one organization, and why a foreign one need not be refused.
 OF_NOBODY: Final = {
     "incident_id": "the status page is everybody's",
+    "kind": "which of a batch's files, the same of every batch",
+    "position": "a request's place in its batch, the same of every batch",
     "name": "models are offered by the catalogue, whose own tests say to whom",
     "month": "every organization has the same ones",
     "handle": "a person's own session; of any other one is told that it is over already",
@@ -57,10 +59,11 @@ def of(organization: Organization, owner: User) -> dict[str, str]:
         expires_at=timezone.now() + timedelta(days=7),
     )
     User.objects.filter(id=owner.id).update(email_verified_at=timezone.now())  # who isn't can't invite
+    file = rows.file(key)
     return {
         "key_id": key.public_id,
-        "batch_id": rows.batch(key, [200, 400]).public_id,
-        "file_id": rows.file(key).public_id,
+        "batch_id": rows.batch(key, [200, 400], input_file_id=file.id).public_id,
+        "file_id": file.public_id,
         "endpoint_id": endpoint.public_id,
         "delivery_id": failed.public_id,
         "request_id": record.public_id,
@@ -92,6 +95,8 @@ def shared() -> dict[str, str]:
         factories.deploy("http://127.0.0.1:1", model="gpt-4", name="of-everybody")
     return {
         "handle": "made-up",
+        "kind": "input",
+        "position": "0",
         "incident_id": incident.public_id,
         "month": f"{timezone.now():%Y-%m}",
         "name": "gpt-4",

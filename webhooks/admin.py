@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST
 
 from accounts.models import User
 from helixflow.lib import errors, ids
-from helixflow.lib.admin import ReadOnlyAdmin
+from helixflow.lib.admin import ReadOnlyAdmin, parsed
 from webhooks import deliveries, delivery_words, endpoints
 from webhooks.mails import without_query
 from webhooks.models import Attempt, Delivery, Endpoint, Event
@@ -30,16 +30,6 @@ MOST_FOUND: Final = 100  # endpoints that a search of deliveries by words looks 
 SHOWN: Final = 500  # characters of an answer
 LISTED: Final = 120  # characters of a URL, which may have 2,000
 FIGURES: Final = "figures"  # where the list of endpoints keeps each row's
-
-
-def parsed(term: str, *columns: tuple[str, str]) -> Q | None:
-    """What the id ``term`` stands for, by the prefixes of ``columns``; None if it is none of them."""
-    for prefix, column in columns:
-        try:
-            return Q(**{column: ids.parse_public_id(prefix, term.strip())})
-        except ValueError:
-            continue
-    return None
 
 
 def shortened(endpoint: Endpoint) -> str:

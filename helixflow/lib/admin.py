@@ -7,7 +7,10 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
+from django.db.models import Q
 from django.http import HttpRequest
+
+from helixflow.lib import ids
 
 OLDER_THAN: Final = "older_than"  # in the query string: the primary key of the last row shown
 
@@ -36,8 +39,18 @@ class KeysetChangeList(ChangeList):
         self.result_count = len(shown)
         self.full_result_count = self.result_count
         self.show_full_result_count = self.can_show_all = self.multi_page = False
-        self.show_admin_actions = False
+        self.show_admin_actions = bool(self.model_admin.actions)
         self.paginator = Paginator(shown, self.list_per_page)
+
+
+def parsed(term: str, *columns: tuple[str, str]) -> Q | None:
+    """What the id ``term`` stands for, by the prefixes of ``columns``; None if it is none of them."""
+    for prefix, column in columns:
+        try:
+            return Q(**{column: ids.parse_public_id(prefix, term.strip())})
+        except ValueError:
+            continue
+    return None
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # the stubs' generic is not subscriptable at run time
@@ -48,7 +61,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # the stubs' generic is not subscriptabl
     sortable_by = ()
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    actions = None
+    actions: Any = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
