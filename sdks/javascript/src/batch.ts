@@ -73,6 +73,10 @@ export class BatchResult<T = ChatCompletion> {
     this.error = this.response === null ? errorOf(row, refused) : null;
   }
 
+  get ok(): boolean {
+    return this.error === null;
+  }
+
   /** The response; throws the error if there is none. */
   unwrap(): T {
     if (this.response === null) throw this.error;
@@ -99,11 +103,11 @@ export class BatchResults<T = ChatCompletion> extends Array<BatchResult<T>> {
   }
 
   get succeeded(): BatchResult<T>[] {
-    return this.filter((result) => result.error === null);
+    return this.filter((result) => result.ok);
   }
 
   get failed(): BatchResult<T>[] {
-    return this.filter((result) => result.error !== null);
+    return this.filter((result) => !result.ok);
   }
 }
 

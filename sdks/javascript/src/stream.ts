@@ -25,6 +25,11 @@ export interface Source {
   ended: (usage: Record<string, unknown> | null, error: unknown) => void;
 }
 
+interface Piece {
+  delta?: { content?: string | null };
+  text?: string;
+}
+
 export class Stream<T> implements AsyncIterable<T> {
   /** Aborting it ends the stream. */
   readonly controller: AbortController;
@@ -45,6 +50,15 @@ export class Stream<T> implements AsyncIterable<T> {
     if (this.#taken) throw new HelixFlowError("A stream can be read only once.");
     this.#taken = true;
     return this.#chunks;
+  }
+
+  /** The pieces of the first choice's text alone, of chat or of a completion. */
+  async *text(): AsyncGenerator<string, void, undefined> {
+    for await (const chunk of this) {
+      const choice = (chunk as { choices?: Piece[] }).choices?.[0];
+      const piece = choice?.delta?.content ?? choice?.text;
+      if (piece) yield piece;
+    }
   }
 
   /** The chunks as lines of JSON, to hand on to a browser; `Stream.fromReadableStream` reads them there. */

@@ -181,6 +181,16 @@ test("a stream that is aborted or left is closed, and its loop just ends", async
   }
 });
 
+test("a stream's text alone, and leaving that closes it too", async () => {
+  let left = 0;
+  const { client } = clientOf((_n, _url, { signal }) => endless(signal, () => left++));
+  const stream = await client.chat.completions.create({ ...QUESTION, stream: true });
+  let text = "";
+  for await (const piece of stream.text()) if ((text += piece).length === 4) break;
+  assert.equal(text, "HéHé");
+  assert.ok(left > 0);
+});
+
 test("a stream is handed on as lines, and leaving those closes it too", async () => {
   let left = 0;
   const { client } = clientOf((_n, _url, { signal }) => endless(signal, () => left++));
