@@ -28,9 +28,9 @@ class Object(dict):  # type: ignore[type-arg]  # of str and Any; dict[…] as a 
         made = cls(data)
         for name, value in data.items():
             kind = type(value)
-            if kind is dict:
+            if kind is dict or kind is Object:  # an Object was read without knowing where it belongs
                 dict.__setitem__(made, name, fields.get(name, Object).read(value))
-            elif kind is list and value and type(value[0]) in _NESTING:
+            elif kind is list and value and type(value[0]) not in _NUMBERS:
                 dict.__setitem__(made, name, _read_list(value, fields.get(name, Object)))
         return made
 
@@ -80,12 +80,14 @@ def _annotations(base: type) -> Mapping[str, Any]:
     return found
 
 
-_NESTING = (dict, list)
+_NUMBERS = (float, int)  # long lists of them, embeddings, are left as they are
 
 
 def _read_list(values: list[Any], of: type[Object]) -> list[Any]:
     return [
-        of.read(value) if type(value) is dict else _read_list(value, of) if type(value) is list else value
+        of.read(value)
+        if type(value) is dict or type(value) is Object
+        else (_read_list(value, of) if type(value) is list else value)
         for value in values
     ]
 

@@ -206,8 +206,17 @@ class BatchProblems(Object):
     data: list[BatchProblem]
 
 
+class BatchUsage(Object):
+    __slots__ = ()
+    input_tokens: int
+    input_tokens_details: Object | None
+    output_tokens: int
+    output_tokens_details: Object | None
+    total_tokens: int
+
+
 class Batch(Response):
-    """Times are in epoch seconds. ``cost`` is decimal text."""
+    """Times are in epoch seconds. ``cost`` is decimal text. ``retry_of`` is the batch whose failed requests it has."""
 
     __slots__ = ()
     id: str
@@ -230,8 +239,11 @@ class Batch(Response):
     cancelled_at: int | None
     request_counts: BatchCounts
     metadata: Object | None
-    usage: CompletionUsage | None
+    usage: BatchUsage | None
     cost: str | None
+    currency: str | None
+    retry_of: str | None
+    waits_for: str | None
 
     @property
     def is_done(self) -> bool:
