@@ -1,4 +1,4 @@
-"""What a scrape says of webhooks. PostgreSQL knows, and may be away, or hang: a scrape waits 1.5 s for it at most."""
+"""What a scrape says of webhooks and batches. PostgreSQL knows, and may hang or be away: 1.5 s are waited for it."""
 
 import queue
 import threading
@@ -11,9 +11,12 @@ from django.utils import timezone
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from webhooks import backlog
+from inference.batch import backlog as batches
+from webhooks import backlog as webhooks
 
 WAIT_S: Final = 1.5
+
+Found = tuple[webhooks.Backlog, batches.Backlog]
 
 _asking = threading.Lock()  # held by the one thread that asks, for as long as it hangs
 
@@ -23,8 +26,12 @@ def collect() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "helixflow_postgresql_up", "Whether PostgreSQL answered this scrape.", int(found is not None)
     )
-    if found is None:
-        return
+    if found is not None:
+        yield from _webhooks(found[0])
+        yield from _batches(found[1])
+
+
+def _webhooks(found: webhooks.Backlog) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "helixflow_webhook_pending", "Webhook deliveries that are due and that nobody is sending.", found.pending
     )
@@ -39,7 +46,22 @@ def collect() -> Iterator[Metric]:
     yield attempts
 
 
-def _read() -> backlog.Backlog | None:
+def _batches(found: batches.Backlog) -> Iterator[Metric]:
+    yield GaugeMetricFamily("helixflow_batches_open", "Batches that have not ended.", found.open)
+    yield GaugeMetricFamily("helixflow_batches_paused", "Open batches that wait for something.", found.paused)
+    yield GaugeMetricFamily("helixflow_batch_requests_waiting", "Requests of open batches.", found.waiting)
+    yield GaugeMetricFamily(
+        "helixflow_batch_lag_seconds", "How long the oldest due turn waits for a free worker.", found.lag_s
+    )
+    ended = GaugeMetricFamily(
+        "helixflow_batch_requests_last_day", "Requests of the last day's batches that ended.", labels=("outcome",)
+    )
+    ended.add_metric(("completed",), found.completed)
+    ended.add_metric(("failed",), found.failed)
+    yield ended
+
+
+def _read() -> Found | None:
     """None: it did not answer, or has still not answered an earlier scrape.
 
     A thread that waits for a server that hangs can't be ended, so it must not be one that the end of a process waits
@@ -47,7 +69,7 @@ def _read() -> backlog.Backlog | None:
     """
     if not _asking.acquire(blocking=False):
         return None
-    answers: queue.SimpleQueue[backlog.Backlog | None] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Found | None] = queue.SimpleQueue()
     threading.Thread(target=_ask, args=(answers,), name="metrics-webhooks", daemon=True).start()
     try:
         return answers.get(timeout=WAIT_S)
@@ -55,11 +77,12 @@ def _read() -> backlog.Backlog | None:
         return None
 
 
-def _ask(answers: "queue.SimpleQueue[backlog.Backlog | None]") -> None:
+def _ask(answers: "queue.SimpleQueue[Found | None]") -> None:
     found = None
     try:
         with psycopg.connect(settings.DATABASE_URL, autocommit=True, connect_timeout=2) as connection:
-            found = backlog.read(connection, timezone.now())
+            now = timezone.now()
+            found = webhooks.read(connection, now), batches.read(connection, now)
     except psycopg.Error:
         pass  # that it is down is the answer; what is wrong with it, its own pages say
     finally:
