@@ -1,6 +1,8 @@
 """The official OpenAI client for Python, unmodified, against the whole of HelixFlow with its real embedded model."""
 
+import json
 import math
+import time
 from itertools import accumulate
 
 import openai
@@ -186,6 +188,48 @@ def test_a_stream_that_is_left_does_no_harm(client):
     with client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=150, stream=True) as stream:
         next(iter(stream))
     assert client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=1).choices
+
+
+def settled(client, batch_id):
+    """Asked for as rarely as its limit wants it."""
+    deadline = time.monotonic() + 60
+    while (batch := client.batches.retrieve(batch_id)).status != "completed":
+        assert time.monotonic() < deadline, batch
+        time.sleep(0.5)
+    return batch
+
+
+def test_a_batch(client):
+    """From a file to the files it ends in."""
+    models = {"good": MODEL, "bad": "gpt-99"}
+    lines = [
+        {
+            "custom_id": name,
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": model, "messages": MESSAGES, "max_tokens": 2},
+        }
+        for name, model in models.items()
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    file = client.files.create(file=("requests.jsonl", content), purpose="batch")
+    asked = {"input_file_id": file.id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = client.batches.create(**asked, metadata={"for": "tests"})
+    assert (batch.object, batch.status, batch.metadata) == ("batch", "validating", {"for": "tests"})
+    ended = settled(client, batch.id)
+    assert (ended.request_counts.total, ended.request_counts.completed, ended.request_counts.failed) == (2, 1, 1)
+    assert (ended.usage.output_tokens, ended.created_at <= ended.completed_at) == (2, True)
+    (answered,) = map(json.loads, client.files.content(ended.output_file_id).text.splitlines())
+    (refused,) = map(json.loads, client.files.content(ended.error_file_id).text.splitlines())
+    assert answered["response"]["body"]["choices"][0]["message"]["content"]
+    assert (answered["custom_id"], refused["custom_id"]) == ("good", "bad")
+    assert refused["response"]["body"]["error"]["code"] == refused["error"]["code"] == "model_not_found"
+    other = client.batches.create(**asked)
+    assert [each.id for each in client.batches.list(limit=1)][:2] == [other.id, batch.id]  # two pages
+    with pytest.raises(openai.BadRequestError, match="cannot be cancelled"):
+        client.batches.cancel(batch.id)
+    with pytest.raises(openai.NotFoundError):
+        client.batches.retrieve("batch_none")
 
 
 def test_a_bad_key_is_its_authentication_error(client):
