@@ -70,7 +70,7 @@ def checks(environment: dict[str, str]) -> dict[str, Callable[[], str]]:
     deploy = functools.partial(command, environment | PRODUCTION, "python", "manage.py", "check")
     templates = [str(path) for path in tree.files("templates/*.html", "*/templates/*.html")]
     return {
-        "mypy": lambda: run("mypy", "."),
+        "mypy": lambda: run("mypy", "--num-workers", str(min(os.cpu_count() or 1, 4)), "."),
         "djlint": lambda: run("djlint", "--lint", "--quiet", *templates) if templates else "",
         "deploy": lambda: deploy("--deploy", "--fail-level", "WARNING"),
         "migrations": lambda: manage("makemigrations", "--check", "--dry-run"),
