@@ -1,5 +1,6 @@
 """Somebody's first minutes in the dashboard, from signing up to a receipt, against the whole of HelixFlow."""
 
+import json
 import re
 
 from playwright.sync_api import BrowserContext, Page, expect
@@ -44,3 +45,34 @@ def test_from_signing_up_to_a_receipt(page: Page, context: BrowserContext, stack
     receipt = page.locator("main")
     expect(receipt).to_contain_text("embedded")
     expect(receipt).to_contain_text("Tokens")
+
+    hand_over_a_batch(page, stack)
+
+
+def hand_over_a_batch(page: Page, stack: Stack) -> None:
+    """One request of two fails; it is tried again, and fails again."""
+    page.goto(f"{stack.url}/dashboard/batches")
+    expect(page.get_by_text("No batches yet")).to_be_visible()
+    page.get_by_role("link", name="New batch").click()
+    page.get_by_label("Or its lines").fill("\n".join([line("good", "smollm2-135m-instruct"), "{"]))
+    page.get_by_role("button", name="Start the batch").click()
+    expect(page.locator(".batch-problems")).to_contain_text("Line 2")
+    lines = "\n".join([line("good", "smollm2-135m-instruct"), line("bad", "gpt-99")])
+    page.get_by_label("Or its lines").fill(lines)
+    page.get_by_role("button", name="Start the batch").click()
+    page.wait_for_url(re.compile("/dashboard/batches/batch_"))
+    expect(page.get_by_text("1 of 2 requests were answered, 1 failed.")).to_be_visible(timeout=ANSWER_MS)
+    page.get_by_role("link", name="bad", exact=True).click()
+    expect(page.locator("main")).to_contain_text("model_not_found")
+    page.go_back()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Results").click()
+    assert json.loads(download.value.path().read_text())["custom_id"] == "good"
+    page.get_by_role("button", name="Retry the failed ones").click()
+    expect(page.get_by_text("0 of 1 requests were answered, 1 failed.")).to_be_visible(timeout=ANSWER_MS)
+    expect(page.locator("dt", has_text="Retries")).to_be_visible()
+
+
+def line(custom_id: str, model: str) -> str:
+    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4}
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body})
