@@ -1,6 +1,7 @@
 """Batches in the export of an organization's data, in its deletion, and in the admin."""
 
 import uuid
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -10,6 +11,7 @@ from django.test import Client
 from accounts import api_keys, exporting
 from accounts.models import ApiKey, Organization
 from inference import exports
+from inference.batch import files
 from inference.batch_models import Batch, BatchItem, BatchLane, BatchStatus, StoredFile
 from tests import factories
 from tests.inference.batch import rows
@@ -30,7 +32,7 @@ def operator(db) -> Client:
     return browser
 
 
-def exported(organization: Organization, name: str) -> list[dict[str, object]]:
+def exported(organization: Organization, name: str) -> list[dict[str, Any]]:
     return list(exporting._sources[name](organization))
 
 
@@ -60,7 +62,7 @@ def test_with_an_organization_its_batches_and_files_go(organization, key, outsid
         rows.batch(each, [200, 400], input_file_id=rows.file(each).id)
         BatchLane.objects.create(organization_id=each.organization_id)
     name = StoredFile.objects.get(organization=organization).name
-    for eraser in (exports._erase_items, exports._erase_batches, exports.files.erase, exports._erase_lane):
+    for eraser in (exports._erase_items, exports._erase_batches, files.erase, exports._erase_lane):
         while eraser(organization.id, 1):
             pass
     assert not default_storage.exists(name)
