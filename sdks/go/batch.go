@@ -40,7 +40,7 @@ func BatchProgress(progress func(*Batch)) BatchOption {
 	return func(s *batchSettings) { s.progress, s.quiet = progress, progress == nil }
 }
 
-// BatchTimeout bounds the waiting, which then ends with a *BatchError over an *APITimeoutError. The batch goes on.
+// BatchTimeout bounds the waiting, which then ends with a *BatchTimeoutError. The batch goes on.
 func BatchTimeout(timeout time.Duration) BatchOption {
 	return func(s *batchSettings) { s.timeout = timeout }
 }
@@ -66,6 +66,19 @@ type BatchError struct {
 func (e *BatchError) Error() string { return e.BatchID + ": " + e.Err.Error() }
 
 func (e *BatchError) Unwrap() error { return e.Err }
+
+// BatchTimeoutError is a batch that goes on while the time to wait for it is over.
+type BatchTimeoutError struct{ *BatchError }
+
+func (e *BatchTimeoutError) Unwrap() error { return e.BatchError }
+
+func batchError(ctx context.Context, id string, err error) error {
+	found := &BatchError{id, err}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &BatchTimeoutError{found}
+	}
+	return found
+}
 
 // BatchResults has a result for each request, in their order.
 type BatchResults struct {
@@ -116,7 +129,7 @@ func (s *BatchService) Process(ctx context.Context, requests []ChatCompletionReq
 	if batch, err = s.wait(ctx, batch, set); err != nil {
 		return nil, err
 	}
-	return s.results(ctx, batch, set)
+	return s.results(ctx, batch)
 }
 
 // Wait waits until a batch has ended.
@@ -126,7 +139,7 @@ func (s *BatchService) Wait(ctx context.Context, id string, options ...BatchOpti
 	defer cancel()
 	batch, err := s.core.batch(ctx, id)
 	if err != nil {
-		return nil, &BatchError{id, err}
+		return nil, batchError(ctx, id, err)
 	}
 	return s.wait(ctx, batch, set)
 }
@@ -138,9 +151,9 @@ func (s *BatchService) Results(ctx context.Context, id string, options ...BatchO
 	defer cancel()
 	batch, err := s.core.batch(ctx, id)
 	if err != nil {
-		return nil, &BatchError{id, err}
+		return nil, batchError(ctx, id, err)
 	}
-	return s.results(ctx, batch, set)
+	return s.results(ctx, batch)
 }
 
 func (s *BatchService) settings(options []BatchOption) *batchSettings {
@@ -217,14 +230,14 @@ func (s *BatchService) wait(ctx context.Context, batch *Batch, set *batchSetting
 			return batch, nil
 		}
 		if s.core.sleep(ctx, pause) != nil {
-			return nil, &BatchError{batch.ID, s.core.connectionError(ctx, ctx.Err(), false, 0)}
+			return nil, batchError(ctx, batch.ID, s.core.connectionError(ctx, ctx.Err(), false, 0))
 		}
 		next, err := s.core.batch(ctx, batch.ID)
 		switch {
 		case err == nil:
 			batch, failing = next, 0
 		case ctx.Err() != nil || failing > patience || !passing(err):
-			return nil, &BatchError{batch.ID, err}
+			return nil, batchError(ctx, batch.ID, err)
 		default:
 			failing += pause
 		}
@@ -240,16 +253,16 @@ func passing(err error) bool {
 	return errors.As(err, &api) && mayRetry(err, api)
 }
 
-func (s *BatchService) results(ctx context.Context, batch *Batch, set *batchSettings) (*BatchResults, error) {
+func (s *BatchService) results(ctx context.Context, batch *Batch) (*BatchResults, error) {
 	if batch.Status == "failed" {
-		return nil, &BatchError{batch.ID, batch.failure()}
+		return nil, batchError(ctx, batch.ID, batch.failure())
 	}
 	batches := &BatchesService{s.core}
 	found := &BatchResults{Batch: batch}
 	for query := (BatchQuery{Limit: resultsPage}); ; {
 		page, err := batches.Results(ctx, batch.ID, query)
 		if err != nil {
-			return nil, &BatchError{batch.ID, err}
+			return nil, batchError(ctx, batch.ID, err)
 		}
 		for _, item := range page.Data {
 			found.Results = append(found.Results, s.core.result(item))

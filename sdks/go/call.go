@@ -50,14 +50,16 @@ type reporting interface{ usage() *Usage }
 
 // call makes an operation and reads its answer into operation.out.
 func (c *core) call(ctx context.Context, op *operation, options []CallOption) error {
+	set := c.settings(options)
+	cached := op.cacheable && c.cache != nil && !set.noCache
 	var key cacheKey
-	if op.cacheable && c.cache != nil {
+	if cached {
 		key = keyOf(op)
 		if kept, ok := c.cache.get(key, c.now()); ok {
-			return kept.read(op.out)
+			return c.recall(ctx, op, set, kept)
 		}
 	}
-	return c.try(ctx, op, options, func(try *try) error {
+	return c.try(ctx, op, set, func(try *try) error {
 		answer, err := try.answer()
 		if err != nil {
 			return err
@@ -65,7 +67,7 @@ func (c *core) call(ctx context.Context, op *operation, options []CallOption) er
 		if err := answer.read(op.out); err != nil {
 			return err
 		}
-		if op.cacheable && c.cache != nil {
+		if cached {
 			c.cache.put(key, answer, c.now())
 		}
 		if report, ok := op.out.(reporting); ok {
@@ -76,12 +78,21 @@ func (c *core) call(ctx context.Context, op *operation, options []CallOption) er
 	})
 }
 
-// try sends an operation until take has taken an answer, or it can't be sent again. take ends a try that it took.
-func (c *core) try(ctx context.Context, op *operation, options []CallOption, take func(*try) error) error {
-	set := settings{headers: http.Header{}, timeout: c.timeout, maxRetries: c.maxRetries}
-	for _, option := range options {
-		option(&set)
+// recall gives an answer of the cache, and tells of it as of a try.
+func (c *core) recall(ctx context.Context, op *operation, set *settings, kept *answer) error {
+	try := c.newTry(ctx, op, set, 0)
+	try.told.Cached, try.told.Status = true, kept.status
+	try.told.RequestID = kept.header.Get("X-Request-ID")
+	if request, err := try.newRequest(); err == nil {
+		try.told.Path = request.URL.Path
 	}
+	err := kept.read(op.out)
+	try.end(err)
+	return err
+}
+
+// try sends an operation until take has taken an answer, or it can't be sent again. take ends a try that it took.
+func (c *core) try(ctx context.Context, op *operation, set *settings, take func(*try) error) error {
 	if set.idempotencyKey == "" && op.idempotent {
 		set.idempotencyKey = newIdempotencyKey()
 	}
@@ -92,12 +103,13 @@ func (c *core) try(ctx context.Context, op *operation, options []CallOption, tak
 		})
 	}
 	for number := 1; ; number++ {
-		try := c.newTry(ctx, op, &set, number)
+		try := c.newTry(ctx, op, set, number)
 		err := try.send()
 		if err == nil {
-			if err = take(try); err == nil {
-				return nil
-			}
+			err = take(try)
+		}
+		if err == nil {
+			return nil
 		}
 		wait, again := c.retryWait(err, number)
 		again = again && number <= set.maxRetries && ctx.Err() == nil

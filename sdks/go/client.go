@@ -133,14 +133,16 @@ func WithHeader(name, value string) Option {
 	return func(c *core) { c.headers.Set(name, value) }
 }
 
-// WithHook has every try told to hook after it has ended, for logs and metrics. It is called by the goroutine that
-// made the call, for streams by the one that ended it. It is never told bodies, headers or the key.
+// WithHook has every try told to hook after it has ended, and every answer from the cache, for logs and metrics. It is
+// called by the goroutine that made the call, for streams by the one that ended it. It is never told bodies, headers or
+// the key.
 func WithHook(hook func(context.Context, Attempt)) Option {
 	return func(c *core) { c.hook = hook }
 }
 
 // WithCache keeps successful answers to CreateChatCompletion, CreateCompletion and CreateEmbeddings in memory, at most
-// so many and so long, and gives them again for an equal request. Streams are not kept. Off if not set.
+// so many and so long, and gives them again for an equal request. Streams are not kept. Off if not set; NoCache leaves
+// it out for a call.
 func WithCache(maxEntries int, ttl time.Duration) Option {
 	return func(c *core) { c.cache = newCache(maxEntries, ttl) }
 }
@@ -157,7 +159,7 @@ func (c *Client) GoString() string { return c.String() }
 type Attempt struct {
 	Method    string
 	Path      string // of the address: /v1/chat/completions
-	Number    int    // from 1
+	Number    int    // from 1; 0 from the cache
 	Status    int    // 0 without an answer
 	RequestID string
 	Model     string        // that was asked for
@@ -166,6 +168,7 @@ type Attempt struct {
 	Err       error         // nil if it succeeded
 	RetryIn   time.Duration // until the next try
 	WillRetry bool          // else the call has ended
+	Cached    bool          // nobody was asked
 }
 
 // CallOption is a setting of one call.
@@ -176,6 +179,15 @@ type settings struct {
 	headers        http.Header
 	timeout        time.Duration
 	maxRetries     int
+	noCache        bool
+}
+
+func (c *core) settings(options []CallOption) *settings {
+	set := &settings{headers: http.Header{}, timeout: c.timeout, maxRetries: c.maxRetries}
+	for _, option := range options {
+		option(set)
+	}
+	return set
 }
 
 // IdempotencyKey names the call, so that asking again within 24 hours gives the same answer and is not billed again.
@@ -197,6 +209,11 @@ func Timeout(timeout time.Duration) CallOption {
 // MaxRetries is WithMaxRetries for this call.
 func MaxRetries(count int) CallOption {
 	return func(s *settings) { s.maxRetries = count }
+}
+
+// NoCache leaves the cache of WithCache out of this call.
+func NoCache() CallOption {
+	return func(s *settings) { s.noCache = true }
 }
 
 // Ptr is a pointer to value, for optional parameters: Temperature: helixflow.Ptr(0.0).

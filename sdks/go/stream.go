@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ const goodbye = time.Second // for the connection to end properly, so that it ca
 func openStream[T any](ctx context.Context, c *core, op *operation, options []CallOption) (*Stream[T], error) {
 	var stream *Stream[T]
 	options = append([]CallOption{Header("Accept", "text/event-stream")}, options...)
-	err := c.try(ctx, op, options, func(try *try) error {
+	err := c.try(ctx, op, c.settings(options), func(try *try) error {
 		if kind := try.response.Header.Get("Content-Type"); strings.Contains(kind, "json") || strings.Contains(kind, "html") {
 			return try.notAStream(kind)
 		}
@@ -48,10 +49,14 @@ func openStream[T any](ctx context.Context, c *core, op *operation, options []Ca
 	return stream, err
 }
 
-// Recv waits for the next chunk. The error is io.EOF at the proper end; after any error the stream is closed.
+// Recv waits for the next chunk. The error is io.EOF at the proper end, and is net.ErrClosed after Close; after any
+// error the stream is closed.
 func (s *Stream[T]) Recv() (*T, error) {
 	if s.done != nil {
 		return nil, s.done
+	}
+	if s.isClosed() {
+		return nil, s.finish(nil)
 	}
 	data, err := s.event()
 	if err != nil {
@@ -130,7 +135,7 @@ func (s *Stream[T]) read(data []byte, chunk *T) error {
 		*found.meta() = ResponseMeta{s.RequestID, s.Header, data}
 	}
 	if report, ok := any(chunk).(reporting); ok && report.usage() != nil {
-		s.try.told.Usage = report.usage()
+		s.note(report.usage())
 	}
 	return nil
 }
@@ -168,11 +173,13 @@ func (s *Stream[T]) cut(err error) error {
 	return &StreamCutError{&APIConnectionError{base, err}}
 }
 
-// finish ends the stream with the error that Recv gives from now on: io.EOF if it was closed meanwhile.
+// finish ends the stream with the error that Recv gives from now on: another one if it was closed meanwhile, since what
+// came is not the whole answer then.
 func (s *Stream[T]) finish(err error) error {
 	s.done = err
 	if !s.close() {
-		s.done = io.EOF
+		base := &APIError{Message: "The stream was closed.", RequestID: s.RequestID, Header: s.Header}
+		s.done = &APIConnectionError{base, net.ErrClosed}
 	} else if err == io.EOF {
 		s.try.tell(nil)
 		go s.try.goodbye()
@@ -180,6 +187,21 @@ func (s *Stream[T]) finish(err error) error {
 		s.try.end(err)
 	}
 	return s.done
+}
+
+func (s *Stream[T]) isClosed() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.closed
+}
+
+// note keeps the usage for the hook, unless Close has told it already.
+func (s *Stream[T]) note(usage *Usage) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if !s.closed {
+		s.try.told.Usage = usage
+	}
 }
 
 // goodbye reads the few bytes that end a body, without which its connection can't be used again.
