@@ -13,7 +13,10 @@ import requests
 from helixflow.stack import embedded
 from tests.stack import Up, is_listening, is_running, run_to_its_end, wait_for
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc"),
+    pytest.mark.timeout(300),  # some begin with the start of two
+]
 
 CHILDREN = [
     *("postgres ", "valkey-server", "embedded_model"),
@@ -39,6 +42,25 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     started = Up(tmp_path_factory.mktemp("up") / "data", "--demo")
     yield started.wait_until_up()
     started.stop()
+
+
+class Copy:
+    """Another one, with a data directory of its own and without the model."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.up = Up(data_dir, HELIXFLOW_EMBEDDED_MODEL="false").wait_until_up()
+
+    def start_again(self) -> None:
+        self.up = Up(self.up.data_dir, port=self.up.port, HELIXFLOW_EMBEDDED_MODEL="false")
+        self.up.wait_until_up()
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    """Shared as well: a test leaves it running."""
+    started = Copy(tmp_path_factory.mktemp("copy") / "data")
+    yield started
+    started.up.stop()
 
 
 def test_it_serves_the_site_and_tells_the_address(up):
@@ -97,16 +119,10 @@ def test_secrets_are_not_in_the_arguments_of_processes(up):
     assert not [command for command in commands for secret in secrets if secret in command]
 
 
-def test_a_second_copy_runs_beside_the_first(up, tmp_path):
-    second = Up(tmp_path / "data", HELIXFLOW_EMBEDDED_MODEL="false")
-    try:
-        second.wait_until_up()
-        assert up.answers()
-        assert second.answers()
-        assert second.child("embedded_model") is None
-    finally:
-        second.stop()
+def test_a_second_copy_runs_beside_the_first(up, copy):
     assert up.answers()
+    assert copy.up.answers()
+    assert copy.up.child("embedded_model") is None
 
 
 def test_a_second_start_on_the_same_data_is_refused(up):
@@ -115,34 +131,27 @@ def test_a_second_start_on_the_same_data_is_refused(up):
     assert f"already runs on {up.data_dir} (process {up.process.pid}" in lines[0]
 
 
-def test_a_stop_leaves_no_process_and_a_restart_keeps_the_data(tmp_path):
-    first = Up(tmp_path / "data", HELIXFLOW_EMBEDDED_MODEL="false").wait_until_up()
+def test_a_stop_leaves_no_process_and_a_restart_keeps_the_data(up, copy):
+    first = copy.up
     first.manage("shell", "-c", ORGANIZATIONS + "O.objects.create(name='Kept')")
     processes = first.descendants()
     ports = [first.port, *json.loads((first.data_dir / "ports.json").read_text()).values()]
     assert first.stop() == 0
     assert not [pid for pid in processes if is_running(pid)]
     assert not [port for port in ports if is_listening(port)]
+    assert up.answers()  # it is not that one's end
 
-    second = Up(first.data_dir, port=first.port, HELIXFLOW_EMBEDDED_MODEL="false").wait_until_up()
-    try:
-        assert second.manage("shell", "-v0", "-c", ORGANIZATIONS + "print(O.objects.get().name)") == "Kept"
-    finally:
-        second.stop()
+    copy.start_again()
+    assert copy.up.manage("shell", "-v0", "-c", ORGANIZATIONS + "print(O.objects.get().name)") == "Kept"
 
 
-def test_killing_up_itself_leaves_no_process_and_the_next_start_works(tmp_path):
-    first = Up(tmp_path / "data", HELIXFLOW_EMBEDDED_MODEL="false").wait_until_up()
-    processes = first.descendants()
+def test_killing_up_itself_leaves_no_process_and_the_next_start_works(copy):
+    processes = copy.up.descendants()
     assert len(processes) >= 5
-    first.process.kill()
-    first.process.wait()
-    second = Up(first.data_dir, port=first.port, HELIXFLOW_EMBEDDED_MODEL="false")  # at once, while they still end
-    try:
-        second.wait_until_up()
-        wait_for(lambda: not [pid for pid in processes if is_running(pid)], seconds=15, what="some outlived it")
-    finally:
-        second.stop()
+    copy.up.process.kill()
+    copy.up.process.wait()
+    copy.start_again()  # at once, while they still end
+    wait_for(lambda: not [pid for pid in processes if is_running(pid)], seconds=15, what="some outlived it")
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path):
