@@ -169,8 +169,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("languages", nargs="*", default=[*LANGUAGES], help="python, javascript, go (all)")
     parser.add_argument("--processes", type=int, default=15, help="fresh processes of each kind (15)")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each package (7)")
-    parser.add_argument("--calls", type=int, default=300, help="calls in a round, and ten times fewer streams (300)")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each package (15)")
+    parser.add_argument("--calls", type=int, default=150, help="calls in a round, and ten times fewer streams (150)")
     options = parser.parse_args()
     measured, other = cores()
     results: dict[str, Any] = {}

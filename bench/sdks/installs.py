@@ -135,8 +135,8 @@ def go(name: str, folder: Path) -> Installed:
     if name == "helixflow":
         path = "github.com/helixflow/helixflow-go"
         shutil.copytree(ROOT / "sdks" / "go", copy)
-        run(tool, "mod", "edit", f"-require={path}@v1.1.0", f"-replace={path}=./module", cwd=folder)
-        version = "1.1.0"
+        [version] = re.findall(r'const Version = "(.+)"', (copy / "client.go").read_text())
+        run(tool, "mod", "edit", f"-require={path}@v{version}", f"-replace={path}=./module", cwd=folder)
     else:
         run(tool, "get", f"{OPENAI_GO}@latest", cwd=folder)
         version = run(tool, "list", "-m", "-f", "{{.Version}}", OPENAI_GO, cwd=folder).strip().removeprefix("v")
