@@ -97,7 +97,7 @@ def python_sdk(run: Callable[..., str]) -> str:
                 run("ruff", "check", home),
                 run("ruff", "format", "--check", home),
                 run("vermin", "--target=3.9-", "--quiet", "--no-tips", "--violations", f"{home}/src"),
-                run("mypy", "--config-file", f"{home}/pyproject.toml", f"{home}/src"),
+                run("mypy", "--config-file", f"{home}/pyproject.toml", f"{home}/src", f"{home}/tests/typed.py"),
             ],
         )
     )

@@ -170,7 +170,7 @@ class Run:
 
     def attempt(self, attempt):
         prefix = self.base_path[: -len("/v1")]
-        return {**attempt.__dict__, "path": attempt.path[len(prefix) :]}
+        return {**attempt._asdict(), "path": attempt.path[len(prefix) :]}
 
     def picked(self, expected, got):
         if isinstance(got, bytes):

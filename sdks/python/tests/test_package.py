@@ -114,7 +114,9 @@ class Errors(unittest.TestCase):
         self.assertEqual((str(again), again.details, again.status_code), (str(caught.exception), {"a": "b"}, 429))
 
     def test_bad_settings_are_told_without_the_key(self):
-        for settings in ({"api_key": ""}, {"api_key": f"{KEY}\n{KEY}"}, {"api_key": KEY, "base_url": "api.test/v1"}):
+        urls = ("api.test/v1", "http://api.test:port/v1", f"http://{KEY}@api.test/v1", "http://api.test/v1?a=b")
+        bad = [{"api_key": ""}, {"api_key": f"{KEY}\n{KEY}"}, *({"api_key": KEY, "base_url": url} for url in urls)]
+        for settings in bad:
             with self.assertRaises(helixflow.HelixFlowError) as caught:
                 helixflow.Client(**settings)
             self.assertNotIn(KEY, str(caught.exception))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from helixflow import webhooks
 from helixflow._batches import BatchResults
 from helixflow._cache import Cache
 from helixflow._calls import Attempt
@@ -43,10 +42,10 @@ from helixflow.errors import (
     WebhookVerificationError,
 )
 from helixflow.types.responses import BatchResult
-from helixflow.webhooks import verify_webhook_signature
 
 if TYPE_CHECKING:
-    from helixflow import _resources
+    from helixflow import _resources, types, webhooks
+    from helixflow.webhooks import verify_webhook_signature
 
     chat: _resources.Chat
     completions: _resources.Completions
@@ -90,6 +89,7 @@ __all__ = [
     "StreamCutError",
     "WebhookVerificationError",
     "__version__",
+    "types",
     "verify_webhook_signature",
     "webhooks",
 ]
@@ -98,7 +98,16 @@ _OF_A_CLIENT = ("chat", "completions", "embeddings", "models", "files", "batches
 
 
 def __getattr__(name: str) -> Any:
-    """``helixflow.batch.process(…)`` without a client of one's own: one that is set up by the environment."""
+    """``helixflow.batch.process(…)`` without a client of one's own: one that is set up by the environment.
+
+    And what most programs can do without is loaded here.
+    """
+    if name in {"webhooks", "verify_webhook_signature"}:
+        from importlib import import_module
+
+        webhooks = import_module("helixflow.webhooks")
+        globals()["verify_webhook_signature"] = webhooks.verify_webhook_signature
+        return globals()[name]
     if name not in _OF_A_CLIENT:
         raise AttributeError(f"module 'helixflow' has no attribute {name!r}")
     client = Client()

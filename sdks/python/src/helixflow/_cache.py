@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import OrderedDict
@@ -34,6 +33,8 @@ class Cache:
 
     @staticmethod
     def entry(settings: Settings, path: str, content: bytes) -> str:
+        import hashlib  # slow to load
+
         parts = (settings.base_url.encode(), settings.api_key.encode(), path.encode(), content)
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 

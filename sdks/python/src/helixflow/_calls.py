@@ -7,10 +7,7 @@ sync and async, do nothing else but that.
 from __future__ import annotations
 
 import json
-import logging
 import time
-import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Generator, Mapping, NamedTuple
 
 from helixflow import errors
@@ -19,8 +16,6 @@ from helixflow._retries import backoff_s, wait_s
 if TYPE_CHECKING:
     from helixflow._objects import Object
     from helixflow._settings import Settings
-
-log = logging.getLogger("helixflow")
 
 OPTIONS = ("timeout", "max_retries", "idempotency_key", "extra_headers", "extra_query", "extra_body")
 IDEMPOTENT = frozenset({"/chat/completions", "/completions", "/embeddings", "/batches"})
@@ -97,8 +92,7 @@ class OpenStream(NamedTuple):
     record: StreamRecord
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """What the hook ``on_attempt`` is told after each try: nothing of what was asked or answered, and never the key.
 
     ``attempt`` counts from 1; ``status`` is None without an answer; ``retry_in_s`` is None for the last one. ``usage``
@@ -140,6 +134,9 @@ class Recorder:
         return time.monotonic() - self._started
 
     def end(self, *, status: int | None, headers: Mapping[str, str], **facts: Any) -> None:
+        import logging  # slow to load, and a client is often made long before its first call
+
+        log = logging.getLogger("helixflow")
         hook = self._settings.on_attempt
         if hook is None and not log.isEnabledFor(logging.DEBUG):
             return
@@ -266,6 +263,8 @@ def _text(value: Any) -> str:
 def _add_headers(send: Send, call: Call) -> None:
     """Names of headers have any case, so those that are given replace ours in whatever case they are."""
     if call.method == "POST" and call.path in IDEMPOTENT:
+        import uuid
+
         send.headers["idempotency-key"] = call.options.get("idempotency_key") or f"auto-{uuid.uuid4()}"
     elif "idempotency_key" in call.options:
         send.headers["idempotency-key"] = call.options["idempotency_key"]

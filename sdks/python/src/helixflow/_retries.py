@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import Callable, Mapping
 
@@ -30,9 +29,11 @@ def retry_after_s(headers: Mapping[str, str], now: Callable[[], float] = time.ti
     return seconds if 0 <= seconds < float("inf") else None
 
 
-def backoff_s(attempt: int, chance: Callable[[], float] = random.random) -> float:
+def backoff_s(attempt: int) -> float:
     """0.5 s doubling up to 8 s, and up to a quarter less, so that callers who failed together come back apart."""
-    return min(FIRST_S * 2.0**attempt, LONGEST_S) * (1 - 0.25 * chance())
+    import random  # slow to load, and seldom needed
+
+    return min(FIRST_S * 2.0**attempt, LONGEST_S) * (1 - 0.25 * random.random())  # noqa: S311  # nobody has to guess
 
 
 def wait_s(attempt: int, status: int, headers: Mapping[str, str]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
+import sys
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ BASE_URL = "https://api.helixflow.com/v1"
 TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 5.0
 MAX_RETRIES = 2
-_USER_AGENT = f"helixflow-python/{__version__} (Python {platform.python_version()})"
+_USER_AGENT = f"helixflow-python/{__version__} (Python {sys.version.partition(' ')[0]})"
 
 
 class Settings:
@@ -71,7 +71,11 @@ def _key(key: str | None) -> str:
 
 
 def _base_url(url: str) -> str:
-    parts = urlsplit(url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url.strip())
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good or parts.query or parts.fragment or "@" in parts.netloc:
         raise HelixFlowError(f"The base URL must be like {BASE_URL}.")
     return url.strip().rstrip("/")
