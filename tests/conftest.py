@@ -9,6 +9,7 @@ from django.test import Client, TransactionTestCase
 from redis import Redis
 
 from accounts.models import Organization, User
+from accounts.passwords import Argon2Hasher
 from billing.admission import limits, snapshots
 from billing.admission.breaker import Breaker
 from helixflow.lib import tasks
@@ -22,6 +23,7 @@ from tests.cluster import on_cluster, redis_cluster  # noqa: F401  # fixtures
 from tests.fakes.upstream import Upstream
 from tests.stack import Stack, running_stack
 
+REAL_COSTS = {"memory_cost": Argon2Hasher.memory_cost, "time_cost": Argon2Hasher.time_cost}
 LONG = ("tests/e2e/", "tests/sdks/", "tests/faults/", "tests/test_soak.py")
 
 
@@ -63,6 +65,22 @@ def _quickly_emptied() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: emptying.empty_tables())
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cheap_hashes() -> Iterator[None]:
+    """Argon2 as it is, but with next to no work: hundreds of tests sign somebody up or in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Argon2Hasher, "memory_cost", 8)
+        patch.setattr(Argon2Hasher, "time_cost", 1)
+        yield
+
+
+@pytest.fixture
+def real_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are in production."""
+    for name, cost in REAL_COSTS.items():
+        monkeypatch.setattr(Argon2Hasher, name, cost)
 
 
 @pytest.fixture(autouse=True)

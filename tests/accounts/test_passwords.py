@@ -9,6 +9,7 @@ from accounts import sessions
 from accounts.models import User
 from tests.factories import PASSWORD
 
+pytestmark = pytest.mark.usefixtures("real_hashes")
 OLD = "argon2$argon2id$v=19$m=102400,t=2,p=8$AXGMTRTvuGuYyQ9KhJaUwA$vODb1k56R/YeMjTGkFFDMNOFjq4zgd9ShGGnBuK42KQ"
 
 
