@@ -40,7 +40,7 @@ GROUPS: Final = (
         (
             Page("quickstart", "Quickstart", "From nothing to an answer in three steps."),
             Page("authentication", "Authentication", "API keys, access tokens, and a second factor."),
-            Page("sdks", "SDKs", "OpenAI's packages, pointed here."),
+            Page("sdks", "SDKs", "Packages for Python, JavaScript and Go: ours, and OpenAI's pointed here."),
         ),
     ),
     Group(
