@@ -80,8 +80,9 @@ def batch(given: argparse.Namespace, client: Client) -> int:
             if not given.file:
                 raise Misuse("Which requests? helixflow batch requests.jsonl, or - for stdin.")
             results = client.batch.process(_requests(given.file), progress=line)
-    except KeyboardInterrupt:
-        if line.batch_id:
+    except (KeyboardInterrupt, HelixFlowError) as reason:
+        line.leave()
+        if line.batch_id and isinstance(reason, KeyboardInterrupt):
             _told(f"The batch goes on. Its results: helixflow batch --resume {line.batch_id}", INTERRUPTED)
         raise
     for result in results:
@@ -103,6 +104,11 @@ class _Progress:
         self.batch_id = batch.id
         if self._line is not None:
             self._line(batch)
+
+    def leave(self) -> None:
+        """What is told next begins on a line of its own."""
+        if self.batch_id and self._line is not None and sys.stderr.isatty():
+            sys.stderr.write("\n")
 
 
 def _requests(path: str) -> list[dict[str, Any]]:
