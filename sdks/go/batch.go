@@ -176,13 +176,15 @@ func (s *batchSettings) bound(ctx context.Context) (context.Context, context.Can
 
 func (s *BatchService) create(ctx context.Context, requests []ChatCompletionRequest, set *batchSettings) (*Batch, error) {
 	batches := &BatchesService{s.core}
-	request := BatchCreateRequest{Requests: requests, Metadata: set.metadata}
-	body, err := request.MarshalJSON()
-	if err != nil {
-		return nil, unsendable(err)
-	}
-	if len(requests) <= inlineRequests && len(body) <= inlineBytes {
-		return batches.Create(ctx, request, set.calls...)
+	if len(requests) <= inlineRequests {
+		request := BatchCreateRequest{Requests: requests, Metadata: set.metadata}
+		body, err := request.MarshalJSON()
+		if err != nil {
+			return nil, unsendable(err)
+		}
+		if len(body) <= inlineBytes {
+			return batches.create(ctx, body, set.calls)
+		}
 	}
 	lines, err := linesOf(requests)
 	if err != nil {

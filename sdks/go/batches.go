@@ -18,7 +18,7 @@ type Batch struct {
 	Errors           *BatchErrors      `json:"errors"` // why it failed as a whole
 	InputFileID      string            `json:"input_file_id"`
 	CompletionWindow string            `json:"completion_window"`
-	Status           string            `json:"status"` // validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled
+	Status           string            `json:"status"` // validating, in_progress, finalizing, completed, failed …
 	OutputFileID     string            `json:"output_file_id"`
 	ErrorFileID      string            `json:"error_file_id"`
 	CreatedAt        int64             `json:"created_at"`
@@ -166,6 +166,10 @@ func (s *BatchesService) Create(ctx context.Context, request BatchCreateRequest,
 	if err != nil {
 		return nil, unsendable(err)
 	}
+	return s.create(ctx, body, options)
+}
+
+func (s *BatchesService) create(ctx context.Context, body []byte, options []CallOption) (*Batch, error) {
 	op := post("/batches", body)
 	op.idempotent = true
 	return fetch[Batch](ctx, s.core, op, options)

@@ -93,7 +93,7 @@ func (c *core) recall(ctx context.Context, op *operation, set *settings, kept *a
 
 // try sends an operation until take has taken an answer, or it can't be sent again. take ends a try that it took.
 func (c *core) try(ctx context.Context, op *operation, set *settings, take func(*try) error) error {
-	if set.idempotencyKey == "" && op.idempotent {
+	if set.idempotencyKey == "" && op.idempotent && set.headers.Get("Idempotency-Key") == "" {
 		set.idempotencyKey = newIdempotencyKey()
 	}
 	if !op.open && c.key() == "" && c.headers.Get("Authorization") == "" && set.headers.Get("Authorization") == "" {
@@ -174,10 +174,7 @@ func (t *try) send() error {
 	if response.StatusCode >= 200 && response.StatusCode < 300 {
 		return nil
 	}
-	body, err := io.ReadAll(response.Body)
-	if err != nil && len(body) == 0 {
-		body = nil // the status says enough
-	}
+	body, _ := io.ReadAll(response.Body) // if it is cut, the status says enough
 	return t.core.statusError(response.StatusCode, response.Header, body)
 }
 
@@ -319,7 +316,8 @@ func (a *answer) read(out any) error {
 	}
 	if err := json.Unmarshal(a.body, out); err != nil {
 		message := "The answer is not the JSON of this call: " + err.Error()
-		return &APIError{Message: message, Status: a.status, RequestID: a.header.Get("X-Request-ID"), Header: a.header, Body: a.body}
+		id := a.header.Get("X-Request-ID")
+		return &APIError{Message: message, Status: a.status, RequestID: id, Header: a.header, Body: a.body}
 	}
 	if found, ok := out.(described); ok {
 		*found.meta() = ResponseMeta{a.header.Get("X-Request-ID"), a.header, a.body}

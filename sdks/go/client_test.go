@@ -89,6 +89,47 @@ func TestTheEndOfTheContextEndsACall(t *testing.T) {
 	}
 }
 
+func TestABatchOfTooManyBytesGoesThroughAFile(t *testing.T) {
+	var paths []string
+	server := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+		_, _ = io.Copy(io.Discard, request.Body)
+		paths = append(paths, request.URL.Path)
+		_, _ = io.WriteString(answer, `{"id":"x","status":"failed","errors":{"data":[{"code":"of_a_new_kind","message":"No."}]}}`)
+	}))
+	defer server.Close()
+	client := NewClient("hflow_test", WithBaseURL(server.URL))
+	large := []ChatCompletionRequest{{Messages: []Message{{Content: strings.Repeat("a", inlineBytes)}}}}
+	_, err := client.Batch.Process(context.Background(), large, BatchProgress(nil))
+	var failed *BatchError
+	if !errors.As(err, &failed) || failed.BatchID != "x" || !reflect.DeepEqual(paths, []string{"/files", "/batches"}) {
+		t.Error(err, paths)
+	}
+}
+
+func TestABatchOutlivesItsWaiting(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+		_, _ = io.WriteString(answer, `{"id":"batch_1","status":"in_progress"}`)
+	}))
+	defer server.Close()
+	client := NewClient("hflow_test", WithBaseURL(server.URL))
+	ctx, cancel := context.WithCancel(context.Background())
+	client.core.sleep = func(ctx context.Context, _ time.Duration) error {
+		cancel()
+		return ctx.Err()
+	}
+	_, err := client.Batch.Process(ctx, nil, BatchProgress(nil))
+	var left *BatchError
+	if !errors.As(err, &left) || left.BatchID != "batch_1" || !errors.Is(err, context.Canceled) {
+		t.Errorf("%T: %v", err, err)
+	}
+	late, cancel := context.WithDeadline(context.Background(), time.Unix(0, 0))
+	defer cancel()
+	var over *BatchTimeoutError
+	if err := batchError(late, "batch_1", io.EOF); !errors.As(err, &over) || over.BatchID != "batch_1" {
+		t.Errorf("%T: %v", err, err)
+	}
+}
+
 func TestTheSettingsOfTheEnvironment(t *testing.T) {
 	t.Setenv("HELIXFLOW_API_KEY", " hflow_of_the_environment\n")
 	t.Setenv("HELIXFLOW_BASE_URL", "http://user:word@127.0.0.1:1/v1/")
