@@ -1,7 +1,6 @@
 """What Celery runs for the data plane. ``work_batches`` has a queue of its own: models keep its threads waiting."""
 
 import logging
-import uuid
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
@@ -28,15 +27,15 @@ def measure_models() -> None:
 
 
 @shared_task
-def work_batches(organization_id: str) -> None:
-    """A turn at an organization's batches."""
+def work_batches() -> None:
+    """A turn at the batches of whichever organization has waited longest."""
     if rounds.stopping.is_set():  # a message that was fetched ahead
         return
     try:
-        turn.work(uuid.UUID(organization_id))
+        turn.work()
     except (db.OperationalError, db.InterfaceError) as error:
         # The lease ends, and the sweeper tells of the lane again.
-        logger.warning("the batches of %s wait: %s", organization_id, str(error).partition("\n")[0])
+        logger.warning("batches wait: %s", str(error).partition("\n")[0])
         db.connection.close()
 
 

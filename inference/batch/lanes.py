@@ -1,8 +1,9 @@
 """Lanes: one worker at a time works for an organization, under a lease that it renews (docs/batch.md).
 
-Rows are the queue. Celery's messages only say where to look, and ``sweep`` says it again: a lost one, or a worker that
-died, costs seconds. ``due_at`` is when the next turn is due. A worker takes it away with its claim, so what is there
-at the release came meanwhile, and is not forgotten.
+Rows are the queue. Celery's messages only say that there is work, and ``sweep`` says it again: a lost one, or a worker
+that died, costs seconds. Who gets one takes the lane that has been due for longest, so that it doesn't matter how many
+messages were sent for whom. ``due_at`` is when the next turn is due. A worker takes it away with its claim, so what is
+there at the release came meanwhile, and is not forgotten.
 """
 
 import logging
@@ -19,6 +20,7 @@ from django import db
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from helixflow.lib import tasks
@@ -45,26 +47,26 @@ def wake(organization_id: uuid.UUID) -> None:
     """There is something to do: in the transaction that makes or cancels a batch. Nudges once that is committed."""
     with connection.cursor() as cursor:
         cursor.execute(WAKE, {"organization": organization_id, "now": timezone.now()})
-    nudge(organization_id)
+    nudge()
 
 
-def nudge(organization_id: uuid.UUID, *, after_s: float = 0) -> None:
+def nudge(*, after_s: float = 0) -> None:
     """Tell the workers, once the transaction is committed. What is lost of that the sweeper makes up for."""
     # Robust: what fails here must not look like a failure of the transaction, which is committed.
-    transaction.on_commit(partial(_tell, organization_id, after_s), robust=True)
+    transaction.on_commit(partial(_tell, after_s), robust=True)
 
 
-def _tell(organization_id: uuid.UUID, after_s: float) -> None:
+def _tell(after_s: float) -> None:
     countdown = {"countdown": after_s} if after_s else {}
-    tasks.nudge(WORK, str(organization_id), expires=after_s + 3 * settings.BATCH_LEASE_S, **countdown)
+    tasks.nudge(WORK, expires=after_s + 3 * settings.BATCH_LEASE_S, **countdown)
 
 
 def sweep() -> int:
-    """Tell the workers of every lane that is due and free; how many. Every few seconds."""
-    due = list(_claimable(timezone.now()).values_list("organization_id", flat=True))
-    for organization_id in due:
-        nudge(organization_id)
-    return len(due)
+    """Tell the workers, once for every lane that is due and free; how many. Every few seconds."""
+    due = _claimable(timezone.now()).count()
+    for _ in range(due):
+        nudge()
+    return due
 
 
 def somebody_waits() -> bool:
@@ -72,13 +74,20 @@ def somebody_waits() -> bool:
     return _claimable(timezone.now()).exists()
 
 
-def claim(organization_id: uuid.UUID) -> "Lane | None":
-    """None: nothing is due, or another worker is at it."""
+@transaction.atomic
+def claim(organization_id: uuid.UUID | None = None) -> "Lane | None":
+    """The lane that has been due for longest, or this one. None: nothing is due, or other workers are at it."""
     began = time.monotonic()
     lease, now = uuid.uuid4(), timezone.now()
+    free = _claimable(now).select_for_update(skip_locked=True, no_key=True)
+    if organization_id is not None:
+        free = free.filter(organization_id=organization_id)
+    lane = free.order_by(Coalesce("due_at", "leased_until")).first()
+    if lane is None:
+        return None
     until = now + timedelta(seconds=settings.BATCH_LEASE_S)
-    mine = _claimable(now).filter(organization_id=organization_id).update(lease=lease, leased_until=until, due_at=None)
-    return Lane(organization_id, lease, began) if mine else None
+    BatchLane.objects.filter(pk=lane.pk).update(lease=lease, leased_until=until, due_at=None)
+    return Lane(lane.organization_id, lease, began)
 
 
 def _claimable(now: datetime) -> QuerySet[BatchLane]:
@@ -130,7 +139,7 @@ class Lane:
             return
         wait_s = max(0.0, (row[0] - timezone.now()).total_seconds())
         if wait_s <= LONGEST_COUNTDOWN_S:
-            nudge(self.organization_id, after_s=wait_s)
+            nudge(after_s=wait_s)
 
     def _keep_renewing(self) -> None:
         try:

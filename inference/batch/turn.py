@@ -33,8 +33,11 @@ SUCCESSORS: Final = 20  # of a key that was rotated again and again
 KEY_GONE: Final = "invalid_api_key"
 
 
-def work(organization_id: uuid.UUID) -> None:
-    """A worker thread's turn. Raises django.db.Error: then the lease ends, and the sweeper tells of the lane again."""
+def work(organization_id: uuid.UUID | None = None) -> None:
+    """A worker thread's turn, at whoever has waited longest unless it is said.
+
+    Raises django.db.Error: then the lease ends, and the sweeper tells of the lane again.
+    """
     lane = lanes.claim(organization_id)
     if lane is None:
         return
@@ -44,10 +47,10 @@ def work(organization_id: uuid.UUID) -> None:
         except db.Error:
             raise
         except Exception:
-            logger.exception("a turn at the batches of %s failed", organization_id)
+            logger.exception("a turn at the batches of %s failed", lane.organization_id)
             lane.release(timezone.now() + AFTER_FAILURE)
             return
-    lane.release(due.next_turn_at(organization_id))
+    lane.release(due.next_turn_at(lane.organization_id))
 
 
 def _take(lane: Lane) -> None:

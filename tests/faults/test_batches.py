@@ -1,15 +1,18 @@
 """What becomes of batches while the processes that work on them end, and their servers go away."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from django.db import connection
 
 from tests.billing.admitting import Account
 from tests.factories import deploy
 from tests.faults import batch_world
 from tests.inference.batch import engine
 from tests.web import running_web
+from tests.webhooks import workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,4 +39,53 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(upstream, data_dir, runn
     seen += batch_world.until_ended(batch)
     assert seen == sorted(seen)
     assert batch.status == "completed"
-    batch_world.check(batch, account, upstream, completed=500)
+    batch_world.check(batch, upstream, completed=500)
+    batch_world.check_books(batch, account, completed=500)
+
+
+def test_servers_go_and_come_back(postgresql, valkey, upstream, data_dir, running):
+    """A gateway is killed, then PostgreSQL, then Valkey. Those under way at a killed gateway may be asked again."""
+    running.enter_context(workers.broker(valkey.url))
+    deploy(upstream)
+    account = Account.make()
+    batch_world.slow(upstream, 0.02)
+    web = running.enter_context(running_web(workers=2, environment={"HELIXFLOW_REDIS_BUDGET_MS": "2000"}))
+    running.enter_context(batch_world.batcher(data_dir, web))
+    batch = engine.make(account.key.row, 300)
+    batch_world.until_settled(batch, 40)
+    batch_world.kill_one_gateway(web)
+    batch_world.until_settled(batch, 120)
+    postgresql.kill()
+    connection.close()
+    postgresql.start()
+    batch_world.until_settled(batch, 200)
+    valkey.kill()
+    valkey.start()
+    batch_world.until_ended(batch)
+    assert batch.status == "completed"
+    batch_world.check(batch, upstream, completed=300, repeats=8)
+
+
+def test_a_worker_that_sleeps_beyond_its_lease_repeats_nothing_and_a_small_batch_is_not_behind(
+    upstream, data_dir, running
+):
+    deploy(upstream)
+    account, other = Account.make(), Account.make("other")
+    batch_world.slow(upstream, 0.2)
+    web = running.enter_context(running_web())
+    sleeper = running.enter_context(batch_world.batcher(data_dir, web, "sleeper", threads=1))
+    batch = engine.make(account.key.row, 300)
+    batch_world.until_settled(batch, 20)
+    small = engine.make(other.key.row, 10)
+    batch_world.until_ended(small)
+    batch.refresh_from_db()
+    assert batch.is_open
+    sleeper.process.send_signal(signal.SIGSTOP)
+    running.enter_context(batch_world.batcher(data_dir, web, "another"))
+    batch_world.until_settled(batch, batch.settled + 50)
+    sleeper.process.send_signal(signal.SIGCONT)
+    batch_world.until_ended(batch)
+    assert batch.status == "completed"
+    assert (small.completed, batch.completed) == (10, 300)
+    assert len(upstream.requests) == 310
+    assert batch_world.numbers(batch) == list(range(300))
