@@ -39,7 +39,7 @@ print(response.choices[0].message.content)
 SETTING = """
 import helixflow
 client = helixflow.Client()
-messages = ["One?"]
+messages = ["Hello!"]
 """
 BATCHING = """
 # Instead of multiple individual requests
