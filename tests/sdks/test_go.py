@@ -58,7 +58,8 @@ def run(program, *arguments, **environment):
 
 
 def version():
-    return "v" + re.search(r'const Version = "(.+)"', (SDK / "client.go").read_text())[1]
+    (found,) = re.findall(r'const Version = "(.+)"', (SDK / "client.go").read_text())
+    return f"v{found}"
 
 
 def name_of(example):

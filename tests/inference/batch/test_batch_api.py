@@ -347,7 +347,7 @@ def test_a_batch_is_cancelled_once_and_its_end_is_the_engines(caller, key):
 
 def test_what_failed_is_tried_again_in_a_batch_of_its_own(caller, key, monkeypatch):
     monkeypatch.setattr(batches, "PIECE", 2)
-    outcomes = [400, 200, "batch_expired", 503, 200]
+    outcomes: list[int | str | None] = [400, 200, "batch_expired", 503, 200]
     batch = rows.batch(key, outcomes, status="expired", metadata={"for": "tests"})
     url = f"{URL}/{batch.public_id}/retry"
     told = post(caller, b"", url, **{"Idempotency-Key": "auto-1"}).json()
@@ -360,6 +360,11 @@ def test_what_failed_is_tried_again_in_a_batch_of_its_own(caller, key, monkeypat
         ("request-4", 3),
     ]
     assert post(caller, b"", url, **{"Idempotency-Key": "auto-1"}).json() == told
-    for outcomes, status in (([200], "completed"), ([400, None], "in_progress"), ([], "failed")):
-        other = rows.batch(key, outcomes, status=status)
+    refused: list[tuple[list[int | str | None], str]] = [
+        ([200], "completed"),
+        ([400, None], "in_progress"),
+        ([], "failed"),
+    ]
+    for those, status in refused:
+        other = rows.batch(key, those, status=status)
         error_of(post(caller, b"", f"{URL}/{other.public_id}/retry"))
