@@ -22,7 +22,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 KEY = "hflow_contract_key_that_opens_nothing"
-IDEMPOTENT = {f"/v1/{path}" for path in ("chat/completions", "completions", "embeddings", "batches")}
+BODIES = {f"/v1/{path}" for path in ("chat/completions", "completions", "embeddings", "batches")}
+IDEMPOTENT = re.compile(rf"({'|'.join(BODIES)}|/v1/batches/[^/]+/retry)$")
 AUTO_KEY = r"^auto-[0-9a-f]{8}-[0-9a-f-]{27}$"
 USER_AGENT = r"^helixflow-(python|javascript|go)/[0-9]"
 LEAVES_WITHIN_S = 2.0
@@ -113,7 +114,7 @@ class Play:
         self.complaints.append(f"exchange {self.asked}: {what}")
 
     def _check(self, expect, request):
-        method = expect.get("method", "POST" if expect["path"] in IDEMPOTENT else "GET")
+        method = expect.get("method", "POST" if expect["path"] in BODIES else "GET")
         if request.method != method or not matches(expect["path"], request.path):
             yield f"it is {request.method} {request.path}, not {method} {expect['path']}"
         query = expect.get("query", {})
@@ -125,7 +126,7 @@ class Play:
     def _check_headers(self, expect, request):
         key = self.case.get("client", {}).get("api_key", KEY)
         wanted = {"authorization": f"Bearer {key}", "user-agent": USER_AGENT}
-        idempotent = request.method == "POST" and request.path in IDEMPOTENT
+        idempotent = request.method == "POST" and IDEMPOTENT.match(request.path)
         if idempotent:
             wanted["idempotency-key"] = AUTO_KEY
         wanted |= expect.get("headers", {})
@@ -148,7 +149,7 @@ class Play:
         if "multipart" in expect:
             yield from _check_multipart(expand(expect["multipart"]), request)
             return
-        wanted = expect.get("body", self.params if request.method == "POST" and request.path in IDEMPOTENT else None)
+        wanted = expect.get("body", self.params if request.method == "POST" and request.path in BODIES else None)
         if wanted is None:
             if request.body not in (b"", b"{}"):
                 yield f"a body is not expected: {request.body[:300]!r}"

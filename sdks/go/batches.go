@@ -192,7 +192,12 @@ func (s *BatchesService) Cancel(ctx context.Context, id string, options ...CallO
 
 // Retry makes a new batch of the requests that failed.
 func (s *BatchesService) Retry(ctx context.Context, id string, options ...CallOption) (*Batch, error) {
-	return byID[Batch](ctx, s.core, http.MethodPost, "/batches/", id, "/retry", options)
+	named, err := segment(id)
+	if err != nil {
+		return nil, err
+	}
+	op := &operation{method: http.MethodPost, path: "/batches/" + named + "/retry", idempotent: true}
+	return fetch[Batch](ctx, s.core, op, options)
 }
 
 // Results gives a page of the results that are there.

@@ -13,7 +13,7 @@ from tests.sdks.conftest import CONTRACT
 
 KEY = "hflow_contract_key_that_opens_nothing"
 CASES = {path.stem: json.loads(path.read_text()) for path in sorted(CONTRACT.glob("cases/*.json"))}
-IDEMPOTENT = {f"/v1/{path}" for path in ("chat/completions", "completions", "embeddings", "batches")}
+BODIES = {f"/v1/{path}" for path in ("chat/completions", "completions", "embeddings", "batches")}
 BODY = CASES["chat"]["call"]["params"]
 _numbers = count(1)
 
@@ -38,7 +38,7 @@ class Run:
             "content-type": "application/json",
             "content-length": str(len(data)),
         }
-        if method == "POST" and path in IDEMPOTENT:
+        if method == "POST" and (path in BODIES or path.endswith("/retry")):
             sent["idempotency-key"] = f"auto-00000000-0000-0000-0000-{next(_numbers):012}"
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         self.key = sent.get("idempotency-key")
@@ -201,11 +201,11 @@ def test_every_case_can_be_played_as_it_is_written(run):
 
 def play(played, params, expect, answer):
     path = expect["path"].replace("(\\.\\.|%2E%2E)", "..").replace("(=|%3D)", "=").strip("^$")
-    method = expect.get("method", "POST" if path in IDEMPOTENT else "GET")
+    method = expect.get("method", "POST" if path in BODIES else "GET")
     headers = {name.replace("-", "_"): text for name, text in expect.get("headers", {}).items()}
     if headers.get("idempotency_key") == "same":
         headers["idempotency_key"] = played.key
-    body = expect.get("body", params if method == "POST" and path in IDEMPOTENT else None)
+    body = expect.get("body", params if method == "POST" and path in BODIES else None)
     if "multipart" in expect:
         body = form(expect["multipart"])
         headers |= FORM

@@ -149,8 +149,7 @@ export function resources(send: Send) {
     list: (query, options) => listOf(send, "/batches", query, options),
     retrieve: (id, options) => get(`/batches/${segment(id)}`, options),
     cancel: (id, options) => call({ method: "POST", path: `/batches/${segment(id)}/cancel` }, options),
-    // Sent once: nothing tells a second batch from a repeated call.
-    retry: (id, options) => call({ method: "POST", path: `/batches/${segment(id)}/retry`, maxRetries: 0 }, options),
+    retry: (id, options) => call({ method: "POST", path: `/batches/${segment(id)}/retry`, idempotent: true }, options),
     results: (id, query, options) => listOf(send, `/batches/${segment(id)}/results`, query, options),
   };
 

@@ -22,8 +22,6 @@ export interface Call {
   /** Carries an Idempotency-Key, the same on every try. */
   idempotent?: boolean;
   cacheable?: boolean;
-  /** Where neither the call nor the client says. */
-  maxRetries?: number;
 }
 
 export type Send = <T>(call: Call, options?: RequestOptions) => Promise<Answer<T>>;
@@ -88,8 +86,8 @@ async function prepare(settings: Settings, call: Call, options: RequestOptions):
 }
 
 async function untilAnswered<T>(settings: Settings, prepared: Prepared): Promise<Answer<T>> {
-  const { call, options } = prepared;
-  const tries = 1 + (options.maxRetries ?? call.maxRetries ?? settings.maxRetries);
+  const { options } = prepared;
+  const tries = 1 + (options.maxRetries ?? settings.maxRetries);
   for (let attempt = 1; ; attempt++) {
     const log = new Log(settings, prepared, attempt);
     try {

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from helixflow._settings import Settings
 
 OPTIONS = ("timeout", "max_retries", "idempotency_key", "extra_headers", "extra_query", "extra_body")
-IDEMPOTENT = frozenset({"/chat/completions", "/completions", "/embeddings", "/batches"})
 CACHEABLE = frozenset({"/chat/completions", "/completions", "/embeddings"})
 
 
@@ -26,9 +25,10 @@ class Call:
     """``path`` is below the base URL. ``read`` makes the result of an answer's content and headers.
 
     ``options`` are those of types.CallOptions. ``chunk`` is the class of what is streamed, if anything is.
+    ``idempotent``: all its tries carry one Idempotency-Key.
     """
 
-    __slots__ = ("body", "chunk", "files", "method", "options", "path", "query", "read")
+    __slots__ = ("body", "chunk", "files", "idempotent", "method", "options", "path", "query", "read")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Call:
         query: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         chunk: type[Object] | None = None,
+        idempotent: bool = False,
     ) -> None:
         self.method = method
         self.path = path
@@ -50,6 +51,7 @@ class Call:
         self.query = query
         self.options = options or {}
         self.chunk = chunk
+        self.idempotent = idempotent
 
 
 class Send:
@@ -262,7 +264,7 @@ def _text(value: Any) -> str:
 
 def _add_headers(send: Send, call: Call) -> None:
     """Names of headers have any case, so those that are given replace ours in whatever case they are."""
-    if call.method == "POST" and call.path in IDEMPOTENT:
+    if call.idempotent:
         import uuid
 
         send.headers["idempotency-key"] = call.options.get("idempotency_key") or f"auto-{uuid.uuid4()}"

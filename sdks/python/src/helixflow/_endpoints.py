@@ -37,7 +37,7 @@ def create(path: str, answer: type[Response], params: Mapping[str, Any]) -> Call
     """A POST of ``params``, of which those of types.CallOptions are about the call and the others its body."""
     body, options = _split(params)
     chunk = _CHUNKS.get(path) if body.get("stream") else None
-    return Call("POST", path, _reader(answer), body=body, options=options, chunk=chunk)
+    return Call("POST", path, _reader(answer), body=body, options=options, chunk=chunk, idempotent=True)
 
 
 def chat(model: str, messages: Any, params: Mapping[str, Any]) -> Call:
@@ -153,7 +153,9 @@ def batch(batch_id: str, params: Mapping[str, Any]) -> Call:
 def batch_act(batch_id: str, verb: str, params: Mapping[str, Any]) -> Call:
     """``verb`` is ``cancel`` or ``retry``."""
     body, options = _split(params)
-    return Call("POST", _path("/batches", batch_id, verb), _reader(types.Batch), body=body or None, options=options)
+    path = _path("/batches", batch_id, verb)
+    is_retry = verb == "retry"  # which makes a batch: there must not be two of it
+    return Call("POST", path, _reader(types.Batch), body=body or None, options=options, idempotent=is_retry)
 
 
 def batch_results(batch_id: str, params: Mapping[str, Any]) -> Call:
