@@ -118,6 +118,7 @@ def batch_file(request: HttpRequest, batch_id: str, kind: str) -> StreamingHttpR
     response["Content-Length"] = str(file.size_bytes)
     response["X-Content-Type-Options"] = "nosniff"
     response["Cache-Control"] = "private, no-store"
+    response.organization_id = file.organization_id  # type: ignore[attr-defined]  # the server sends each few at once
     return response
 
 

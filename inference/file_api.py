@@ -87,7 +87,7 @@ class FileContent(FilesView):
 
 def download(file: StoredFile) -> StreamingHttpResponse:
     """Decrypted on the way. If it turns out to be damaged the answer is cut, shorter than its length says."""
-    return StreamingHttpResponse(
+    response = StreamingHttpResponse(
         files.chunks(file),
         content_type=CONTENT_TYPE,
         headers={
@@ -96,6 +96,8 @@ def download(file: StoredFile) -> StreamingHttpResponse:
             "Cache-Control": "private, no-store",
         },
     )
+    response.organization_id = file.organization_id  # type: ignore[attr-defined]  # the server sends each few at once
+    return response
 
 
 def represent(file: StoredFile) -> dict[str, Any]:

@@ -10,8 +10,11 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final
 
 from django.core import signals
@@ -33,6 +36,12 @@ LARGE: Final = 2  # bodies looked at at once, in threads of their own: a storage
 LARGE_WAIT_S: Final = 60.0
 LARGE_ANSWER_S: Final = 300.0
 STREAMS: Final = 4  # sent at once, in threads of their own: whoever reads slowly takes none from the pages
+STREAMS_OF_ONE: Final = 2  # of these for one organization, where the view has noted whose it is
+STREAM_S: Final = 3600.0  # as long as an upload may take: 200 MB in it are half a megabit a second
+
+
+class TooMany(Exception):
+    """Of one organization's streams."""
 
 
 class ThreadedDjango(ASGIHandler):
@@ -45,6 +54,7 @@ class ThreadedDjango(ASGIHandler):
         self.free_large = asyncio.Semaphore(LARGE)
         self.streams = ThreadPoolExecutor(STREAMS, "streams")
         self.free_streams = asyncio.Semaphore(STREAMS)
+        self.streaming: Counter[object] = Counter()  # by organization
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -69,17 +79,44 @@ class ThreadedDjango(ASGIHandler):
             await self.send_response(response, send)
 
     async def send_parts(self, response: Any, scope: Any, send: Any) -> None:
-        """For as long as it takes: the server itself hangs up on who reads nothing."""
+        """For up to an hour: the server itself hangs up on who reads nothing. No organization has them all."""
+        try:
+            with self.counted(response):
+                await self.send_counted(response, scope, send)
+        except TooMany:
+            await self.turn_away(response, scope, send)
+
+    async def send_counted(self, response: Any, scope: Any, send: Any) -> None:
         try:
             async with asyncio.timeout(WAIT_S):
                 await self.free_streams.acquire()
         except TimeoutError:
             logger.error("no thread sends %r", scope["path"])  # noqa: TRY400  # as above
-            await busy(scope, send)
-            await asyncio.wrap_future(self.pool.submit(response.close))
+            await self.turn_away(response, scope, send)
             return
         loop = asyncio.get_running_loop()
         await asyncio.wrap_future(submit(self.streams, self.free_streams, send_stream, response, send, loop))
+
+    @contextmanager
+    def counted(self, response: Any) -> Iterator[None]:
+        """Raises TooMany."""
+        owner = getattr(response, "organization_id", None)
+        if owner is None:
+            yield
+            return
+        if self.streaming[owner] >= STREAMS_OF_ONE:
+            raise TooMany
+        self.streaming[owner] += 1
+        try:
+            yield
+        finally:
+            self.streaming[owner] -= 1
+            if not self.streaming[owner]:
+                del self.streaming[owner]
+
+    async def turn_away(self, response: Any, scope: Any, send: Any) -> None:
+        await busy(scope, send)
+        await asyncio.wrap_future(self.pool.submit(response.close))
 
     def respond(self, scope: Any, body: Any) -> Any:
         """In a thread: the whole of Django. Returns the response; one that streams is not closed."""
@@ -120,7 +157,8 @@ def submit(pool: ThreadPoolExecutor, free: asyncio.Semaphore, work: Callable[...
 
 
 def send_stream(response: Any, send: Any, loop: asyncio.AbstractEventLoop) -> None:
-    """Part by part, each when the client has taken the one before."""
+    """Part by part, each when the client has taken the one before. One that takes too long is cut, and not ended."""
+    until = time.monotonic() + STREAM_S
 
     def put(message: dict[str, Any]) -> None:
         asyncio.run_coroutine_threadsafe(send(message), loop).result()
@@ -128,6 +166,8 @@ def send_stream(response: Any, send: Any, loop: asyncio.AbstractEventLoop) -> No
     try:
         put({"type": "http.response.start", "status": response.status_code, "headers": list(head(response))})
         for part in response:
+            if time.monotonic() > until:
+                return
             put({"type": "http.response.body", "body": part, "more_body": True})
         put({"type": "http.response.body", "body": b""})
     finally:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from django.db import connections
+from django.http import HttpRequest
 
 from helixflow.server import threads
 from helixflow.server.threads import ThreadedDjango
@@ -127,6 +128,35 @@ def test_streams_to_slow_readers_take_no_thread_from_pages(monkeypatch):
         return [*statuses, (await ask(app, "/parts"))[0]]
 
     assert asyncio.run(scenario()) == [200, 503, 200, 200]
+
+
+def test_one_organization_has_not_all_streams():
+    async def scenario():
+        app = ThreadedDjango()
+        slow = [asyncio.create_task(ask(app, "/someones-parts", b"of=a")) for _ in range(threads.STREAMS_OF_ONE)]
+        await asyncio.sleep(0.05)
+        refused = (await ask(app, "/someones-parts", b"of=a"))[0]
+        others = asyncio.create_task(ask(app, "/someones-parts", b"of=b"))
+        thread_urls.gate.set()
+        await asyncio.gather(*slow)
+        return refused, (await others)[0], (await ask(app, "/someones-parts", b"of=a"))[0]
+
+    assert asyncio.run(scenario()) == (503, 200, 200)
+
+
+def test_a_stream_that_takes_too_long_is_cut(monkeypatch):
+    monkeypatch.setattr(threads, "STREAM_S", -1)
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def scenario():
+        app = ThreadedDjango()
+        await app.send_parts(thread_urls.parts(HttpRequest()), {"path": "/parts"}, send)
+
+    asyncio.run(scenario())
+    assert [message["type"] for message in sent] == ["http.response.start"]
 
 
 def test_a_query_that_is_no_text_is_a_bad_request():

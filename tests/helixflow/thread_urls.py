@@ -40,10 +40,17 @@ def slow_parts(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(made())
 
 
+def someones_parts(request: HttpRequest) -> StreamingHttpResponse:
+    response = slow_parts(request)
+    response.organization_id = request.GET["of"]  # type: ignore[attr-defined]  # as downloads of files have it
+    return response
+
+
 urlpatterns = [
     path("wait", wait),
     path("quick", quick),
     path("backend", backend),
     path("parts", parts),
     path("slow-parts", slow_parts),
+    path("someones-parts", someones_parts),
 ]
