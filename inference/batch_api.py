@@ -133,7 +133,7 @@ def _create_inline(asked: inline.BatchCreation, snapshot: Snapshot, request: Req
     return batches.create_inline(
         organization_id=snapshot.organization_id,
         api_key_id=snapshot.key_id,
-        requests=inline.read(asked.requests or (), asked.operation, snapshot),
+        requests=inline.read(asked.entries, asked.operation, snapshot),
         operation=asked.operation,
         metadata=asked.metadata,
         batch_id=_new_id(request, snapshot, body),

@@ -97,6 +97,7 @@ class Batch(models.Model):
     errors = models.JSONField(default=list)  # of its file: {"code", "message", "param", "line"}
     retry_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="+")
     sealed_key = models.TextField(editable=False)  # of its items' contents
+    held_bytes = models.BigIntegerField(default=0, db_default=0, editable=False)  # of its file, in its items again
 
     total = models.PositiveIntegerField(default=0)
     completed = models.PositiveIntegerField(default=0)

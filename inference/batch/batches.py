@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from django.conf import settings
+from django.core.files.storage import default_storage
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from accounts.models import Organization
 from helixflow.lib import errors, ids
-from inference.batch import files, lanes, lines, sealing
+from inference.batch import files, lanes, lines, pieces, retention, sealing
 from inference.batch.lines import Line
 from inference.batch_models import OPEN, Batch, BatchItem, BatchStatus, ItemState, Operation, Purpose, StoredFile
 
@@ -22,7 +24,6 @@ WINDOW: Final = "24h"
 LIFETIME: Final = timedelta(hours=24)
 MOST_OPEN: Final = 100  # of an organization
 MOST_INLINE: Final = 1_000
-PIECE: Final = 500  # items read at once
 
 
 def of(organization_id: uuid.UUID) -> QuerySet[Batch]:
@@ -59,6 +60,7 @@ def create(
         if batch_id is not None and (made := of(organization_id).filter(id=batch_id).first()):
             return made
         _require_few_open(organization_id)
+        _require_room(organization_id, file.size_bytes)
         batch = Batch.objects.create(
             id=batch_id or ids.uuid7(),
             organization_id=organization_id,
@@ -69,6 +71,7 @@ def create(
             input_file_id=file.id,
             retry_of=retry_of,
             sealed_key=sealing.new_key(),
+            held_bytes=file.size_bytes,
             turned_at=now,
             created_at=now,
             expires_at=now + LIFETIME,
@@ -132,7 +135,8 @@ def cancel(*, organization_id: uuid.UUID, public_id: str) -> Batch:
             )
         batch.status = BatchStatus.CANCELLING
         batch.cancelling_at = timezone.now()
-        batch.save(update_fields=["status", "cancelling_at"])
+        batch.waits_for, batch.waits_until = "", None  # it is to end, however long it was to wait
+        batch.save(update_fields=["status", "cancelling_at", "waits_for", "waits_until"])
         lanes.wake(organization_id)
     return batch
 
@@ -151,20 +155,25 @@ def _create_of(
     if batch_id is not None and (made := of(organization_id).filter(id=batch_id).first()):
         return made
     _require_few_open(organization_id)  # before anything is written; what counts is the look under the lock
+    _require_room(organization_id, 0)
     with files.new(organization_id, api_key_id, filename, Purpose.BATCH) as writer:
         for line in content:
             writer.write(line)
         with transaction.atomic():
             file = writer.close(within_room=True)
-            batch = create(
-                organization_id=organization_id,
-                api_key_id=api_key_id,
-                file=file,
-                operation=operation,
-                metadata=metadata,
-                retry_of=retry_of,
-                batch_id=batch_id,
-            )
+            try:
+                batch = create(
+                    organization_id=organization_id,
+                    api_key_id=api_key_id,
+                    file=file,
+                    operation=operation,
+                    metadata=metadata,
+                    retry_of=retry_of,
+                    batch_id=batch_id,
+                )
+            except errors.InvalidRequest:  # its row goes with the transaction: whoever tries on must not fill the disk
+                default_storage.delete(file.name)
+                raise
             if batch.input_file_id != file.id:  # somebody else has made it meanwhile
                 files.drop(StoredFile.objects.filter(id=file.id))
     return batch
@@ -189,15 +198,26 @@ def _require_few_open(organization_id: uuid.UUID) -> None:
         )
 
 
+def _require_room(organization_id: uuid.UUID, size_bytes: int) -> None:
+    """Each batch holds its requests once more, and after its end too: of one file any number could be made."""
+    kept = of(organization_id).filter(id__gte=ids.first_at(timezone.now() - retention.KEPT))
+    left = settings.FILES_MB * 1_000_000 - (kept.aggregate(held=Sum("held_bytes"))["held"] or 0)
+    if size_bytes > left or left <= 0:
+        raise errors.InvalidRequest(
+            f"The requests of your organization's batches may have {settings.FILES_MB:,} MB together, and "
+            f"{max(left, 0) / 1_000_000:,.1f} MB are free. They are kept for 30 days after a batch's end: wait, or ask "
+            "the operator for more."
+        )
+
+
 def _failed(batch: Batch) -> QuerySet[BatchItem]:
-    return batch.items.filter(state=ItemState.FAILED).order_by("position")
+    return batch.items.filter(state=ItemState.FAILED)
 
 
 def _failed_lines(batch: Batch) -> Iterator[bytes]:
-    box, after = sealing.Box(batch.sealed_key), -1
+    box = sealing.Box(batch.sealed_key)
     rows = _failed(batch).only("position", "custom_id", "model", "request", "batch")
-    while found := list(rows.filter(position__gt=after)[:PIECE]):
-        for item in found:
+    for piece in pieces.of(rows, "request"):
+        for item in piece:
             body = box.open(bytes(item.request), sealing.request_label(item.position))
             yield lines.write(Line(item.custom_id, item.model, body), batch.operation)
-        after = found[-1].position

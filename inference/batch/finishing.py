@@ -10,11 +10,10 @@ from typing import Final
 from django.db import transaction
 from django.utils import timezone
 
-from inference.batch import announcing, files, preparing, results, sealing
+from inference.batch import announcing, files, pieces, preparing, results, sealing
 from inference.batch.lanes import Lane
 from inference.batch_models import OPEN, Batch, BatchItem, BatchStatus, ItemState, Purpose
 
-PIECE: Final = 50  # items read at once: an answer may have megabytes
 _NAMES: Final = {ItemState.COMPLETED: ("output_file_id", "output"), ItemState.FAILED: ("error_file_id", "errors")}
 
 
@@ -62,13 +61,10 @@ def _write_file(batch: Batch, state: ItemState, lane: Lane) -> None:
 
 def _items(batch: Batch, state: ItemState, lane: Lane) -> Iterator[BatchItem]:
     """In order, piece by piece. Raises _Taken where the lane is lost."""
-    rows = batch.items.filter(state=state).defer("request").order_by("position")
-    after = -1
-    while piece := list(rows.filter(position__gt=after)[:PIECE]):
+    for piece in pieces.of(batch.items.filter(state=state).defer("request"), "answer"):
         if not lane.held:
             raise _Taken
         yield from piece
-        after = piece[-1].position
 
 
 def _end(batch: Batch) -> None:

@@ -1,7 +1,7 @@
 """``POST /v1/batches``: what is asked for, and the requests that are given inline, each bad one named by its index."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -13,11 +13,12 @@ from inference.batch import lines
 from inference.batch.batches import MOST_INLINE
 from inference.batch.lines import Line
 from inference.batch_models import Operation
-from inference.parts import Label
+from inference.parts import ABSENT, Label
 from inference.providers import adapter
 from inference.schemas import ShortLabel
 
 MOST_NAMED: Final = 100  # mistakes of one body
+_TOO_MANY: Final = f"Expected `array` of at most length {MOST_INLINE}"  # in msgspec's words
 _KINDS: Final[Mapping[str, adapter.Operation]] = {
     Operation.CHAT: adapter.Operation.CHAT,
     Operation.COMPLETIONS: adapter.Operation.COMPLETION,
@@ -25,14 +26,30 @@ _KINDS: Final[Mapping[str, adapter.Operation]] = {
 }
 
 
+# A list of at most so many that is refused at the next entry: a body of nothing but small ones would take 40 times its
+# size in memory before it could be counted.
+_Entries: Any = msgspec.defstruct(
+    "_Entries",
+    [(f"entry_{number}", msgspec.Raw, ABSENT) for number in range(MOST_INLINE)],
+    array_like=True,
+    forbid_unknown_fields=True,
+)
+
+
 class BatchCreation(msgspec.Struct, forbid_unknown_fields=True):
     """Either with ``requests`` or with ``input_file_id``. ``null`` means absent."""
 
-    requests: list[msgspec.Raw] | None = None
+    requests: _Entries | None = None
     input_file_id: str | None = None
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] | None = None
     completion_window: Literal["24h"] | None = None
     metadata: Annotated[dict[ShortLabel, Label], Meta(max_length=16)] | None = None
+
+    @property
+    def entries(self) -> list[msgspec.Raw]:
+        """Those of ``requests``."""
+        given = () if self.requests is None else msgspec.structs.astuple(self.requests)
+        return [entry for entry in given if entry is not ABSENT]
 
     @property
     def operation(self) -> Operation:
@@ -48,6 +65,12 @@ def parse(body: bytes) -> BatchCreation:
     try:
         asked = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        if str(problem).startswith(_TOO_MANY):
+            raise errors.InvalidRequest(
+                f"At most {MOST_INLINE:,} requests may be given inline: upload more of them as a file to /v1/files, "
+                "and give its id as input_file_id.",
+                param="requests",
+            ) from None
         raise complaints.translate(problem, body, ranges={}, choices=_CHOICES) from None
     if asked.requests is None and asked.input_file_id is None:
         raise errors.InvalidRequest(
@@ -58,8 +81,8 @@ def parse(body: bytes) -> BatchCreation:
         raise errors.InvalidRequest("Give requests or input_file_id, not both of them.", param="input_file_id")
     if asked.input_file_id is not None and asked.endpoint is None:
         raise complaints.refuse("endpoint", f"is required with input_file_id: one of {', '.join(Operation.values)}")
-    if asked.requests is not None:
-        _check_number(len(asked.requests))
+    if asked.requests is not None and not asked.entries:
+        raise errors.InvalidRequest("requests is empty: give at least one.", param="requests")
     return asked
 
 
@@ -86,17 +109,6 @@ def read(requests: Sequence[msgspec.Raw], operation: Operation, snapshot: Snapsh
     if wrong:
         raise _refusal(wrong)
     return found
-
-
-def _check_number(count: int) -> None:
-    if not count:
-        raise errors.InvalidRequest("requests is empty: give at least one.", param="requests")
-    if count > MOST_INLINE:
-        raise errors.InvalidRequest(
-            f"At most {MOST_INLINE:,} requests may be given inline, and these are {count:,}: upload them as a file to "
-            "/v1/files, and give its id as input_file_id.",
-            param="requests",
-        )
 
 
 def _complaint(model: str, operation: Operation, snapshot: Snapshot) -> str:

@@ -51,7 +51,7 @@ class _Reading:
         self._lane = lane
         self._box = sealing.Box(batch.sealed_key)
         self._bad = 0
-        self._known: dict[str, int] = {}  # custom_id → the number of its line
+        self._known: dict[bytes, int] = {}  # custom_id, shortened → the number of its line
         last = batch.items.order_by("-position").values_list("position", flat=True).first()
         self._written = 0 if last is None else last + 1
         self._rows: list[BatchItem] = []
@@ -108,7 +108,7 @@ class _Reading:
             self._held += len(raw)
 
     def _require_new(self, line: Line, number: int) -> None:
-        first = self._known.setdefault(line.custom_id, number)
+        first = self._known.setdefault(lines.digest(line.custom_id), number)
         if first != number:
             message = f"This custom_id is that of line {first} too: give each request its own."
             raise BadLine(number, lines.DUPLICATE, message, "custom_id")
@@ -151,3 +151,4 @@ def _fail(batch: Batch, told: list[dict[str, Any]]) -> None:
 def drop_items(batch: Batch) -> None:
     """Of a batch that never began."""
     batch.items.all().delete()
+    Batch.objects.filter(id=batch.id).update(held_bytes=0)

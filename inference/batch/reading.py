@@ -10,9 +10,11 @@ from django.db.models import Count, QuerySet
 
 from accounts.models import ApiKey, Organization
 from helixflow.lib import crypto, errors, ids
+from inference.batch import files as contents
 from inference.batch.sealing import Box, Unopenable, answer_label, request_label
 from inference.batch_models import Batch, BatchItem, StoredFile
 
+MOST_SHOWN: Final = 256 * 1024  # bytes of a request or an answer on its page, which may have 10 or 33 MB
 ERROR_CODES: Final = 20  # shown of a batch, the most frequent ones
 _HEAVY: Final = ("request", "answer")
 
@@ -85,7 +87,7 @@ def exchange(found: BatchItem) -> Exchange | None:
 def file_of(batch: Batch, kind: str) -> StoredFile:
     """``input``, ``output`` or ``errors``. Raises NotFound, also for one that was deleted or has expired."""
     file_id = {"input": batch.input_file_id, "output": batch.output_file_id, "errors": batch.error_file_id}.get(kind)
-    found = StoredFile.objects.filter(organization_id=batch.organization_id, id=file_id).first() if file_id else None
+    found = contents.of(batch.organization_id).filter(id=file_id).first() if file_id else None
     if found is None:
         raise errors.NotFound("This file is not there: it was deleted, has expired, or there never was one.")
     return found
@@ -94,7 +96,7 @@ def file_of(batch: Batch, kind: str) -> StoredFile:
 def files(batch: Batch) -> dict[str, StoredFile]:
     """Those that are still there, by kind."""
     kinds = {batch.input_file_id: "input", batch.output_file_id: "output", batch.error_file_id: "errors"}
-    rows = StoredFile.objects.filter(organization_id=batch.organization_id, id__in=[each for each in kinds if each])
+    rows = contents.of(batch.organization_id).filter(id__in=[each for each in kinds if each])
     return {kinds[row.id]: row for row in rows}
 
 
@@ -117,10 +119,16 @@ def usable_keys(organization: Organization) -> list[ApiKey]:
 
 
 def _spaced(body: bytes) -> str:
-    if not body:
-        return ""
+    """Of what is large a beginning, as it came: spaces alone may make it sixty times as large."""
+    if len(body) > MOST_SHOWN:
+        return f"{_text(body[:MOST_SHOWN])}\n… of {len(body):,} bytes. All of it is in the batch's files."
     try:
         value: Any = json.loads(body)
-    except ValueError:
-        return body.decode(errors="replace")
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return _text(body)
+    spaced = json.dumps(value, indent=2, ensure_ascii=False)
+    return spaced if len(spaced) <= 2 * MOST_SHOWN else _text(body)
+
+
+def _text(body: bytes) -> str:
+    return body.decode(errors="replace")

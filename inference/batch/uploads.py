@@ -4,7 +4,6 @@ Lines are looked at from the outside only: whether the bodies are right for thei
 of the file, as the answer may depend on the day.
 """
 
-import hashlib
 import re
 import uuid
 from collections.abc import Mapping
@@ -122,7 +121,7 @@ class LineCheck:
             raise lines.BadLine(self._number, lines.INVALID_LINE, "body must be an object.", "body")
         if not _is_text(line):
             raise lines.BadLine(self._number, lines.INVALID_JSON, "This line is not in UTF-8: save the file as UTF-8.")
-        first = self._seen.setdefault(_short(envelope.custom_id), self._number)
+        first = self._seen.setdefault(lines.digest(envelope.custom_id), self._number)
         if first != self._number:
             message = f"custom_id is that of line {first} already: give each request one of its own."
             raise lines.BadLine(self._number, lines.DUPLICATE, message, "custom_id")
@@ -246,11 +245,6 @@ def _is_text(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _short(custom_id: str) -> bytes:
-    """50,000 of the longest would weigh 100 MB."""
-    return hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
 
 
 def _shortened(filename: str) -> str:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts import api_keys
 from billing.admission import snapshots
 from inference import catalogue
-from inference.batch import batches, files, lines
+from inference.batch import batches, files, lines, pieces
 from inference.batch_models import Batch, BatchLane, Operation, Purpose, StoredFile
 from tests import factories
 from tests.inference.batch import rows
@@ -346,7 +346,7 @@ def test_a_batch_is_cancelled_once_and_its_end_is_the_engines(caller, key):
 
 
 def test_what_failed_is_tried_again_in_a_batch_of_its_own(caller, key, monkeypatch):
-    monkeypatch.setattr(batches, "PIECE", 2)
+    monkeypatch.setattr(pieces, "MOST", 2)
     outcomes: list[int | str | None] = [400, 200, "batch_expired", 503, 200]
     batch = rows.batch(key, outcomes, status="expired", metadata={"for": "tests"})
     url = f"{URL}/{batch.public_id}/retry"
