@@ -3,10 +3,8 @@ package helixflow
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 )
 
@@ -80,49 +78,33 @@ func batchError(ctx context.Context, id string, err error) error {
 	return found
 }
 
-// BatchResults has a result for each request, in their order.
-type BatchResults struct {
-	Batch   *Batch
-	Results []BatchResult
-}
-
-// Succeeded are the results with a response.
-func (r *BatchResults) Succeeded() []BatchResult { return r.filter(true) }
-
-// Failed are the results with an error.
-func (r *BatchResults) Failed() []BatchResult { return r.filter(false) }
-
-func (r *BatchResults) filter(succeeded bool) []BatchResult {
-	var found []BatchResult
-	for _, result := range r.Results {
-		if (result.Err == nil) == succeeded {
-			found = append(found, result)
-		}
-	}
-	return found
-}
-
-// BatchResult is a response or an error of the same types as a single call's.
-type BatchResult struct {
-	ID       string
-	CustomID string
-	Response *ChatCompletion // nil with an Err
-	Err      error
-	Body     json.RawMessage // as it came: of an embedding or a completion too
-}
-
-// Completion is the response or the error, as CreateChatCompletion would have returned them.
-func (r BatchResult) Completion() (*ChatCompletion, error) { return r.Response, r.Err }
-
 // Process makes a batch of requests, waits until it has ended, and returns all results in the order of the requests.
 // More than 1,000 requests, or 8 MB of them, go through a file. Leaving does not cancel the batch.
 //
 // A request that failed is a result with an Err. The error of Process is about the whole.
 func (s *BatchService) Process(ctx context.Context, requests []ChatCompletionRequest, options ...BatchOption) (*BatchResults, error) {
+	return process(ctx, s, chatEndpoint, requests, options)
+}
+
+// ProcessCompletions is Process for completions: the Text of each result has the response.
+func (s *BatchService) ProcessCompletions(ctx context.Context, requests []CompletionRequest, options ...BatchOption) (*BatchResults, error) {
+	return process(ctx, s, completionEndpoint, requests, options)
+}
+
+// ProcessEmbeddings is Process for embeddings: the Embeddings of each result have the response.
+func (s *BatchService) ProcessEmbeddings(ctx context.Context, requests []EmbeddingRequest, options ...BatchOption) (*BatchResults, error) {
+	return process(ctx, s, embeddingEndpoint, requests, options)
+}
+
+func process[T batchable](ctx context.Context, s *BatchService, endpoint string, requests []T, options []BatchOption) (*BatchResults, error) {
 	set := s.settings(options)
 	ctx, cancel := set.bound(ctx)
 	defer cancel()
-	batch, err := s.create(ctx, requests, set)
+	entries, err := entriesOf(requests)
+	if err != nil {
+		return nil, unsendable(err)
+	}
+	batch, err := s.create(ctx, endpoint, entries, set)
 	if err != nil {
 		return nil, err
 	}
@@ -132,26 +114,27 @@ func (s *BatchService) Process(ctx context.Context, requests []ChatCompletionReq
 	return s.results(ctx, batch)
 }
 
-// Wait waits until a batch has ended.
+// Wait waits until a batch has ended, in whatever way: its Status says.
 func (s *BatchService) Wait(ctx context.Context, id string, options ...BatchOption) (*Batch, error) {
 	set := s.settings(options)
 	ctx, cancel := set.bound(ctx)
 	defer cancel()
-	batch, err := s.core.batch(ctx, id)
+	batch, err := s.look(ctx, id)
 	if err != nil {
-		return nil, batchError(ctx, id, err)
+		return nil, err
 	}
 	return s.wait(ctx, batch, set)
 }
 
-// Results gives all results of a batch that are there: all of them if it has ended.
+// Results gives all results of a batch that are there: all of them if it has ended. A batch that failed as a whole has
+// none, but a *BatchError.
 func (s *BatchService) Results(ctx context.Context, id string, options ...BatchOption) (*BatchResults, error) {
 	set := s.settings(options)
 	ctx, cancel := set.bound(ctx)
 	defer cancel()
-	batch, err := s.core.batch(ctx, id)
+	batch, err := s.look(ctx, id)
 	if err != nil {
-		return nil, batchError(ctx, id, err)
+		return nil, err
 	}
 	return s.results(ctx, batch)
 }
@@ -160,9 +143,6 @@ func (s *BatchService) settings(options []BatchOption) *batchSettings {
 	set := &batchSettings{}
 	for _, option := range options {
 		option(set)
-	}
-	if set.progress == nil && !set.quiet {
-		set.progress = terminalProgress()
 	}
 	return set
 }
@@ -174,79 +154,96 @@ func (s *batchSettings) bound(ctx context.Context) (context.Context, context.Can
 	return ctx, func() {}
 }
 
-func (s *BatchService) create(ctx context.Context, requests []ChatCompletionRequest, set *batchSettings) (*Batch, error) {
-	batches := &BatchesService{s.core}
-	if len(requests) <= inlineRequests {
-		request := BatchCreateRequest{Requests: requests, Metadata: set.metadata}
-		body, err := request.MarshalJSON()
+func (s *BatchService) create(ctx context.Context, endpoint string, entries []batchEntry, set *batchSettings) (*Batch, error) {
+	request := BatchCreateRequest{Metadata: set.metadata}
+	if endpoint != chatEndpoint {
+		request.Endpoint = endpoint
+	}
+	if len(entries) <= inlineRequests {
+		body, err := request.marshal(entries)
 		if err != nil {
 			return nil, unsendable(err)
 		}
 		if len(body) <= inlineBytes {
-			return batches.create(ctx, body, set.calls)
+			return (&BatchesService{s.core}).create(ctx, body, set.calls)
 		}
 	}
-	lines, err := linesOf(requests)
+	lines, err := linesOf(entries, endpoint)
 	if err != nil {
 		return nil, unsendable(err)
 	}
-	files := &FileService{s.core}
-	file, err := files.Create(ctx, FileRequest{File: bytes.NewReader(lines), Filename: "batch.jsonl"})
+	file, err := (&FileService{s.core}).Create(ctx, FileRequest{File: bytes.NewReader(lines), Filename: "batch.jsonl"})
 	if err != nil {
 		return nil, err
 	}
-	return batches.Create(ctx, BatchCreateRequest{InputFileID: file.ID, Metadata: set.metadata}, set.calls...)
+	request.InputFileID = file.ID
+	return (&BatchesService{s.core}).Create(ctx, request, set.calls...)
 }
 
-// linesOf is the input file of a batch: a JSON object a line.
-func linesOf(requests []ChatCompletionRequest) ([]byte, error) {
-	type line struct {
-		CustomID string                `json:"custom_id"`
-		Method   string                `json:"method"`
-		URL      string                `json:"url"`
-		Body     ChatCompletionRequest `json:"body"`
-	}
-	var lines bytes.Buffer
-	encoder := json.NewEncoder(&lines)
-	for index, request := range requests {
-		name := request.CustomID
-		if name == "" {
-			name = fmt.Sprintf("request-%d", index+1)
-		}
-		if err := encoder.Encode(line{name, "POST", chatEndpoint, request}); err != nil {
-			return nil, err
-		}
-	}
-	return lines.Bytes(), nil
-}
-
-// wait asks until the batch has ended. While the API can't be reached it goes on asking, for some minutes.
+// wait asks until the batch has ended.
 func (s *BatchService) wait(ctx context.Context, batch *Batch, set *batchSettings) (*Batch, error) {
-	pause := firstPoll
-	var failing time.Duration
-	for {
-		if set.progress != nil {
-			set.progress(batch)
+	progress := set.progress
+	if line := terminalProgress(); line != nil && progress == nil && !set.quiet {
+		progress = line.show
+		defer line.end()
+	}
+	for pause := firstPoll; ; pause = longer(pause) {
+		if progress != nil {
+			progress(batch)
 		}
 		if batch.Ended() {
 			return batch, nil
 		}
-		if s.core.sleep(ctx, pause) != nil {
-			return nil, batchError(ctx, batch.ID, s.core.connectionError(ctx, ctx.Err(), false, 0))
+		if err := s.rest(ctx, batch.ID, pause); err != nil {
+			return nil, err
 		}
-		next, err := s.core.batch(ctx, batch.ID)
-		switch {
-		case err == nil:
-			batch, failing = next, 0
-		case ctx.Err() != nil || failing > patience || !passing(err):
-			return nil, batchError(ctx, batch.ID, err)
-		default:
-			failing += pause
+		next, err := s.look(ctx, batch.ID)
+		if err != nil {
+			return nil, err
 		}
-		if pause = time.Duration(float64(pause) * pollGrowth); pause > mostPoll {
-			pause = mostPoll
-		}
+		batch = next
 	}
+}
+
+func (s *BatchService) look(ctx context.Context, id string) (batch *Batch, err error) {
+	err = s.patiently(ctx, id, func() error {
+		batch, err = (&BatchesService{s.core}).Retrieve(ctx, id)
+		return err
+	})
+	return batch, err
+}
+
+// patiently asks until there is an answer: the batch goes on while the API can't be reached, so for some minutes that
+// is no reason to give up.
+func (s *BatchService) patiently(ctx context.Context, id string, ask func() error) error {
+	var failing time.Duration
+	for pause := firstPoll; ; pause = longer(pause) {
+		err := ask()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || failing > patience || !passing(err) {
+			return batchError(ctx, id, err)
+		}
+		if err := s.rest(ctx, id, pause); err != nil {
+			return err
+		}
+		failing += pause
+	}
+}
+
+func (s *BatchService) rest(ctx context.Context, id string, pause time.Duration) error {
+	if s.core.sleep(ctx, pause) != nil {
+		return batchError(ctx, id, s.core.connectionError(ctx, ctx.Err(), false, 0))
+	}
+	return nil
+}
+
+func longer(pause time.Duration) time.Duration {
+	if pause = time.Duration(float64(pause) * pollGrowth); pause > mostPoll {
+		return mostPoll
+	}
+	return pause
 }
 
 // passing is an error that asking later may not meet again.
@@ -259,25 +256,24 @@ func (s *BatchService) results(ctx context.Context, batch *Batch) (*BatchResults
 	if batch.Status == "failed" {
 		return nil, batchError(ctx, batch.ID, batch.failure())
 	}
-	batches := &BatchesService{s.core}
 	found := &BatchResults{Batch: batch}
 	for query := (BatchQuery{Limit: resultsPage}); ; {
-		page, err := batches.Results(ctx, batch.ID, query)
+		var page *BatchItemList
+		err := s.patiently(ctx, batch.ID, func() (err error) {
+			page, err = (&BatchesService{s.core}).Results(ctx, batch.ID, query)
+			return err
+		})
 		if err != nil {
-			return nil, batchError(ctx, batch.ID, err)
+			return nil, err
 		}
 		for _, item := range page.Data {
-			found.Results = append(found.Results, s.core.result(item))
+			found.Results = append(found.Results, s.core.result(item, batch.Endpoint))
 		}
 		if !page.HasMore || page.LastID == "" {
 			return found, nil
 		}
 		query.After = page.LastID
 	}
-}
-
-func (c *core) batch(ctx context.Context, id string) (*Batch, error) {
-	return (&BatchesService{c}).Retrieve(ctx, id)
 }
 
 // failure is the first of the errors for which nothing was done.
@@ -292,48 +288,4 @@ func (b *Batch) failure() error {
 		}
 	}
 	return failed
-}
-
-// result reads an item: its answer, or an error as a single call would have met it.
-func (c *core) result(item BatchItem) BatchResult {
-	result := BatchResult{ID: item.ID, CustomID: item.CustomID}
-	failed := &APIError{}
-	if item.Response != nil {
-		result.Body = item.Response.Body
-		failed.Status, failed.RequestID, failed.Body = item.Response.StatusCode, item.Response.RequestID, result.Body
-	}
-	switch {
-	case item.Error == nil && item.Response != nil && item.Response.StatusCode < 400:
-		response := &ChatCompletion{ResponseMeta: ResponseMeta{RequestID: item.Response.RequestID, Raw: result.Body}}
-		if err := json.Unmarshal(result.Body, response); err != nil {
-			failed.Message = "The answer makes no sense: " + err.Error()
-			result.Err = failed
-			return result
-		}
-		result.Response = response
-		return result
-	case !failed.read(result.Body) && item.Error == nil:
-		failed.Message = fmt.Sprintf("The request was not answered (status %d).", failed.Status)
-	}
-	if item.Error != nil {
-		failed.Code, failed.Message = item.Error.Code, item.Error.Message
-	}
-	result.Err = typed(failed)
-	return result
-}
-
-// terminalProgress writes one line again and again, if somebody can see it.
-func terminalProgress() func(*Batch) {
-	about, err := os.Stderr.Stat()
-	if err != nil || about.Mode()&os.ModeCharDevice == 0 {
-		return nil
-	}
-	return func(batch *Batch) {
-		counts, end := batch.RequestCounts, ""
-		if batch.Ended() {
-			end = "\n"
-		}
-		fmt.Fprintf(os.Stderr, "\r%s: %s, %d of %d done, %d failed\x1b[K%s",
-			batch.ID, batch.Status, counts.Completed+counts.Failed, counts.Total, counts.Failed, end)
-	}
 }

@@ -66,51 +66,76 @@ type BatchFileError struct {
 	Line    *int   `json:"line"`
 }
 
-// BatchCreateRequest has requests, at most 1,000, or the id of a file of them.
+// BatchCreateRequest has requests of one kind, at most 1,000, or the id of a file of them.
 type BatchCreateRequest struct {
 	Requests         []ChatCompletionRequest `json:"-"`
+	Completions      []CompletionRequest     `json:"-"`
+	Embeddings       []EmbeddingRequest      `json:"-"`
 	InputFileID      string                  `json:"input_file_id,omitempty"`
-	Endpoint         string                  `json:"endpoint,omitempty"`          // /v1/chat/completions, if empty
+	Endpoint         string                  `json:"endpoint,omitempty"`          // that of the requests, if empty; of a file, /v1/chat/completions
 	CompletionWindow string                  `json:"completion_window,omitempty"` // 24h
 	Metadata         map[string]string       `json:"metadata,omitempty"`
 
-	Extra map[string]any `json:"-"` // also requests of another endpoint, as "requests"
+	Extra map[string]any `json:"-"` // fields that this version doesn't know
 }
 
-// MarshalJSON gives a file its endpoint and window, which it needs.
+const (
+	chatEndpoint       = "/v1/chat/completions"
+	completionEndpoint = "/v1/completions"
+	embeddingEndpoint  = "/v1/embeddings"
+)
+
+// MarshalJSON names the endpoint where the API would take it for another, and gives a file the window that it needs.
 func (r BatchCreateRequest) MarshalJSON() ([]byte, error) {
-	type plain BatchCreateRequest
-	if r.InputFileID != "" {
-		if r.Endpoint == "" {
-			r.Endpoint = chatEndpoint
-		}
-		if r.CompletionWindow == "" {
-			r.CompletionWindow = "24h"
-		}
+	entries, err := r.entries()
+	if err != nil {
+		return nil, err
 	}
+	switch {
+	case r.Endpoint != "":
+	case len(r.Completions) > 0:
+		r.Endpoint = completionEndpoint
+	case len(r.Embeddings) > 0:
+		r.Endpoint = embeddingEndpoint
+	case r.InputFileID != "":
+		r.Endpoint = chatEndpoint
+	}
+	if r.InputFileID != "" && r.CompletionWindow == "" {
+		r.CompletionWindow = "24h"
+	}
+	return r.marshal(entries)
+}
+
+func (r BatchCreateRequest) entries() ([]batchEntry, error) {
+	chats, err := entriesOf(r.Requests)
+	if err != nil {
+		return nil, err
+	}
+	completions, err := entriesOf(r.Completions)
+	if err != nil {
+		return nil, err
+	}
+	embeddings, err := entriesOf(r.Embeddings)
+	return append(append(chats, completions...), embeddings...), err
+}
+
+func (r BatchCreateRequest) marshal(entries []batchEntry) ([]byte, error) {
+	type plain BatchCreateRequest
 	wire := struct {
-		Requests []json.RawMessage `json:"requests,omitempty"`
+		Requests *[]json.RawMessage `json:"requests,omitempty"`
 		plain
 	}{plain: plain(r)}
-	for _, request := range r.Requests {
-		item, err := itemOf(request)
-		if err != nil {
-			return nil, err
+	if r.InputFileID == "" {
+		items := make([]json.RawMessage, len(entries)) // none is an empty list, of which the API says what is wrong
+		for index, entry := range entries {
+			var err error
+			if items[index], err = entry.inline(); err != nil {
+				return nil, err
+			}
 		}
-		wire.Requests = append(wire.Requests, item)
+		wire.Requests = &items
 	}
 	return marshalWith(wire, r.Extra)
-}
-
-const chatEndpoint = "/v1/chat/completions"
-
-// itemOf is a request as an inline batch has it: with its name.
-func itemOf(request ChatCompletionRequest) (json.RawMessage, error) {
-	body, err := request.MarshalJSON()
-	if err != nil || request.CustomID == "" {
-		return body, err
-	}
-	return marshalWith(json.RawMessage(body), map[string]any{"custom_id": request.CustomID})
 }
 
 // BatchQuery chooses a page: after that id, at most so many. Zero values leave it to the API.

@@ -73,6 +73,18 @@ func TestAStreamIsLeft(t *testing.T) {
 	}
 }
 
+func TestProgressEndsItsLine(t *testing.T) {
+	var out strings.Builder
+	line := &progressLine{out: &out}
+	line.end() // nothing was shown
+	line.show(&Batch{ID: "batch_1", Status: "in_progress", RequestCounts: RequestCounts{Total: 3, Completed: 1}})
+	line.end()
+	line.end()
+	if want := "\rbatch_1: in_progress, 1 of 3 done, 0 failed\x1b[K\n"; out.String() != want {
+		t.Errorf("%q, not %q", out.String(), want)
+	}
+}
+
 func TestTheEndOfTheContextEndsACall(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
 		_, _ = io.Copy(io.Discard, request.Body)

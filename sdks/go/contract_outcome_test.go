@@ -76,10 +76,13 @@ func compareResults(t *testing.T, want object, found *played) {
 	var list []object
 	for _, result := range results.Results {
 		entry := object{"id": result.ID, "custom_id": result.CustomID, "response": nil, "error": nil}
-		if response, err := result.Completion(); err != nil {
-			entry["error"] = facts(err)
-		} else {
-			entry["response"] = response
+		switch {
+		case result.Err != nil:
+			entry["error"] = facts(result.Err)
+		case result.Embeddings != nil:
+			entry["response"] = result.Embeddings
+		default:
+			entry["response"], _ = result.Completion()
 		}
 		list = append(list, entry)
 	}

@@ -209,8 +209,11 @@ func (c *contractCase) play(t *testing.T, client *Client, found *played) {
 	case "batches.create":
 		request := BatchCreateRequest{}
 		request.Extra = decode(t, params, &request)
-		if _, ok := params["requests"]; ok {
-			delete(request.Extra, "requests")
+		delete(request.Extra, "requests")
+		switch _, inline := params["requests"]; {
+		case inline && params["endpoint"] == embeddingEndpoint:
+			request.Embeddings = embeddingsOf(t, params)
+		case inline:
 			request.Requests = requestsOf(t, params)
 		}
 		result, err = client.Batches.Create(ctx, request, options...)
@@ -232,7 +235,11 @@ func (c *contractCase) play(t *testing.T, client *Client, found *played) {
 			}
 			batchOptions = append(batchOptions, BatchMetadata(metadata))
 		}
-		found.results, err = client.Batch.Process(ctx, requestsOf(t, params), batchOptions...)
+		if params["endpoint"] == embeddingEndpoint {
+			found.results, err = client.Batch.ProcessEmbeddings(ctx, embeddingsOf(t, params), batchOptions...)
+		} else {
+			found.results, err = client.Batch.Process(ctx, requestsOf(t, params), batchOptions...)
+		}
 	case "batch.results":
 		found.results, err = client.Batch.Results(ctx, text("batch_id"), batchOptions...)
 	case "batch.wait":
@@ -305,16 +312,31 @@ func decode(t *testing.T, params object, request any) object {
 	return extra
 }
 
-func requestsOf(t *testing.T, params object) []ChatCompletionRequest {
-	var requests []ChatCompletionRequest
+func requestsOf(t *testing.T, params object) (requests []ChatCompletionRequest) {
 	for _, item := range params["requests"].([]any) {
 		request := ChatCompletionRequest{}
 		request.Extra = decode(t, item.(object), &request)
-		request.CustomID, _ = request.Extra["custom_id"].(string)
-		delete(request.Extra, "custom_id")
+		request.CustomID = nameIn(request.Extra)
 		requests = append(requests, request)
 	}
 	return requests
+}
+
+func embeddingsOf(t *testing.T, params object) (requests []EmbeddingRequest) {
+	for _, item := range params["requests"].([]any) {
+		request := EmbeddingRequest{}
+		request.Extra = decode(t, item.(object), &request)
+		request.CustomID = nameIn(request.Extra)
+		requests = append(requests, request)
+	}
+	return requests
+}
+
+// nameIn takes a request's name out of the fields that it has no place for.
+func nameIn(extra object) string {
+	name, _ := extra["custom_id"].(string)
+	delete(extra, "custom_id")
+	return name
 }
 
 func expand(value any) any {

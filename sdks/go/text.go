@@ -29,7 +29,8 @@ type CompletionRequest struct {
 	StreamOptions    *StreamOptions `json:"stream_options,omitempty"`
 	User             string         `json:"user,omitempty"`
 
-	Extra map[string]any `json:"-"`
+	CustomID string         `json:"-"` // names the request within a batch, and is of no use elsewhere
+	Extra    map[string]any `json:"-"`
 }
 
 // MarshalJSON writes Extra's fields beside the others.
@@ -86,7 +87,8 @@ type EmbeddingRequest struct {
 	Dimensions     *int   `json:"dimensions,omitempty"`
 	User           string `json:"user,omitempty"`
 
-	Extra map[string]any `json:"-"`
+	CustomID string         `json:"-"` // names the request within a batch, and is of no use elsewhere
+	Extra    map[string]any `json:"-"`
 }
 
 // MarshalJSON writes Extra's fields beside the others.

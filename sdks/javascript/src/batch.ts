@@ -10,13 +10,14 @@ import type { Metadata } from "./types/common.js";
 import type { Completion, EmbeddingList } from "./types/texts.js";
 
 const INLINE_REQUESTS = 1000;
-const INLINE_CHARACTERS = 8_000_000;
+const INLINE_BYTES = 8_000_000;
 const ENDED = new Set(["completed", "failed", "expired", "cancelled"]);
 const PAGE = 1000;
 const FIRST_POLL_MS = 500;
 const LONGEST_POLL_MS = 10_000;
 const POLL_GROWTH = 1.5;
 const OUTAGE_MS = 600_000; // failures on end after which waiting is given up
+const LONGEST_LOOK_MS = 60_000; // so long the API may take to say how a batch is, where there is a time to keep
 
 export interface WaitOptions {
   /** Milliseconds for the whole; no end if absent. After it BatchTimeoutError is thrown, and the batch goes on. */
@@ -129,7 +130,7 @@ export interface BatchCalls {
   process(requests: Requests, options?: ProcessOptions): Promise<BatchResults>;
   /** Until the batch has ended, in whatever way. */
   wait(id: string, options?: WaitOptions): Promise<Batch>;
-  /** All results, in order; of a batch under way, those there are. */
+  /** All results, in order; of a batch under way, those there are. Throws BatchError if it failed as a whole. */
   results<T = ChatCompletion>(id: string, options?: RequestOptions): Promise<BatchResults<T>>;
 }
 
@@ -160,7 +161,6 @@ export function batchCalls({ files, batches, sleep }: Tools): BatchCalls {
     const timeout = options.timeout === undefined ? undefined : options.timeout - (performance.now() - started);
     try {
       const batch = await follow(made.id, made, { ...options, timeout });
-      if (batch.status === "failed") throw failure(batch);
       return await collect<T>(batch, call);
     } catch (error) {
       if (error instanceof APIError) error.batchId ??= made.id;
@@ -172,7 +172,7 @@ export function batchCalls({ files, batches, sleep }: Tools): BatchCalls {
     const { timeout = Infinity, signal } = options;
     const progress = options.onProgress === false ? null : (options.onProgress ?? terminal());
     const patience = new Patience(id, made, timeout, (ms) => sleep(ms, signal));
-    const look = (): Promise<Batch> => patience.ask(() => batches.retrieve(id, { signal }));
+    const look = (): Promise<Batch> => patience.ask(() => batches.retrieve(id, { signal, ...patience.ofOneLook }));
     try {
       let batch = made ?? (await look());
       for (let pause = FIRST_POLL_MS; ; pause = longer(pause)) {
@@ -189,6 +189,7 @@ export function batchCalls({ files, batches, sleep }: Tools): BatchCalls {
 
   async function collect<T>(batch: Batch, options?: RequestOptions): Promise<BatchResults<T>> {
     const { id } = batch;
+    if (batch.status === "failed") throw failure(batch);
     const patience = new Patience(id, batch, Infinity, (ms) => sleep(ms, options?.signal));
     const rows: BatchRow[] = [];
     for (let after: string | undefined, more = true; more; ) {
@@ -224,8 +225,18 @@ class Patience {
     this.#sleep = sleep;
   }
 
+  get #left(): number {
+    return this.#timeout - Math.max(this.#rested, performance.now() - this.#startedAt);
+  }
+
+  /** An API that doesn't answer must not keep its callers beyond their time. */
+  get ofOneLook(): RequestOptions {
+    if (this.#timeout === Infinity) return {};
+    return { timeout: Math.min(Math.max(this.#left, 1000), LONGEST_LOOK_MS), maxRetries: 0 };
+  }
+
   async rest(ms: number): Promise<void> {
-    const left = this.#timeout - Math.max(this.#rested, performance.now() - this.#startedAt);
+    const left = this.#left;
     if (left <= 0) throw new BatchTimeoutError(`${this.#id} has not ended in time; it goes on.`, this.#id, this.seen);
     await this.#sleep(Math.min(ms, left));
     this.#rested += Math.min(ms, left);
@@ -255,8 +266,9 @@ function longer(pause: number): number {
 
 function fitsInline(requests: BatchRequest[]): boolean {
   if (requests.length > INLINE_REQUESTS) return false;
-  let characters = 0;
-  return requests.every((request) => (characters += JSON.stringify(request).length) <= INLINE_CHARACTERS);
+  const encoder = new TextEncoder();
+  let bytes = 0;
+  return requests.every((request) => (bytes += encoder.encode(JSON.stringify(request)).length) <= INLINE_BYTES);
 }
 
 function linesOf(requests: BatchRequest[], url: BatchEndpoint): string[] {

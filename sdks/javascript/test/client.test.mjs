@@ -256,6 +256,20 @@ test("waiting for a batch outlasts an outage, up to its timeout, and says which 
   assert.deepEqual([error.batchId, error.batch.status], ["batch_1", "in_progress"]);
 });
 
+test("an API that doesn't answer keeps nobody beyond the time to wait for a batch", async () => {
+  const { client, asked } = clientOf((_, url, { signal }) => new Promise((_done, fail) => signal.addEventListener("abort", fail)));
+  const error = await failure(client.batch.wait("batch_1", { timeout: 1 }));
+  assert.ok(error instanceof HelixFlow.BatchTimeoutError);
+  assert.ok(asked.length <= 2); // one look, and no tries of it
+});
+
+test("what is too large for one call in bytes, though not in letters, goes through a file", async () => {
+  const { client, asked } = clientOf(() => json({ id: "batch_1", status: "completed", data: [], has_more: false }));
+  const wide = { ...QUESTION, messages: [{ role: "user", content: "語".repeat(3_000_000) }] };
+  await client.batch.process([wide], { onProgress: false });
+  assert.ok(asked[0].url.endsWith("/files"));
+});
+
 test("an id can't lead out of its path", async () => {
   const { client, asked } = clientOf(() => json({}));
   for (const id of ["", ".", ".."]) assert.throws(() => client.batches.retrieve(id), HelixFlowError);

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import io
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import unittest
+import unittest.mock
 
 import httpx
 
@@ -271,6 +273,39 @@ class Batches(unittest.TestCase):
             client.batch.process(({"model": "m", "messages": MESSAGES} for _ in "a"), timeout=0.1, progress=told.append)
         self.assertEqual((caught.exception.batch_id, told[0].id), ("batch_1", "batch_1"))
         self.assertEqual(pickle.loads(pickle.dumps(caught.exception)).batch_id, "batch_1")
+
+    def test_the_whole_of_the_timeout_is_waited_and_no_look_takes_longer(self):
+        batch = {"id": "batch_1", "status": "in_progress", "request_counts": {"total": 1, "completed": 0, "failed": 0}}
+        now, pauses, looks = [0.0], [], []
+
+        def look(request):
+            looks.append(request.extensions["timeout"]["read"])
+            return httpx.Response(200, json=batch)
+
+        client = helixflow.Client(api_key=KEY, http_client=httpx.Client(transport=httpx.MockTransport(look)))
+        client._sleep = lambda seconds: (pauses.append(seconds), now.__setitem__(0, now[0] + seconds))
+        clock = unittest.mock.patch("helixflow._batches.time.monotonic", lambda: now[0])
+        with clock, self.assertRaises(helixflow.BatchTimeoutError):
+            client.batch.wait("batch_1", timeout=30)
+        self.assertEqual((sum(pauses), looks[-1]), (30, 1))
+        self.assertTrue(all(each <= 30 for each in looks))
+
+    def test_progress_that_is_interrupted_ends_its_line(self):
+        batch = {"id": "batch_1", "status": "in_progress", "request_counts": {"total": 1, "completed": 0, "failed": 0}}
+        client = Api(httpx.Response(200, json=batch)).client()
+
+        def interrupted(seconds):
+            raise KeyboardInterrupt
+
+        client._sleep = interrupted
+        terminal = io.StringIO()
+        terminal.isatty = lambda: True
+        with unittest.mock.patch("sys.stderr", terminal):
+            try:
+                client.batch.wait("batch_1")
+            except KeyboardInterrupt:
+                told = terminal.getvalue()
+        self.assertTrue(told.endswith("0/1 done\n"), told)
 
 
 class Loading(unittest.TestCase):

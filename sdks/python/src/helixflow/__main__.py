@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from helixflow import Client, HelixFlowError, __version__
-from helixflow._batches import BatchResults
+from helixflow._batches import BatchResults, Line
 
 if TYPE_CHECKING:
     from helixflow import BatchResult
@@ -71,19 +71,18 @@ def models(given: argparse.Namespace, client: Client) -> int:
 
 def batch(given: argparse.Namespace, client: Client) -> int:
     """Run the requests of a file, a JSON object a line, and write the results as lines of JSON, in the same order."""
-    line = _Progress(given.quiet)
+    progress = _Progress(given.quiet)
     try:
         if given.resume:
-            client.batch.wait(given.resume, progress=line)
+            client.batch.wait(given.resume, progress=progress)
             results = client.batch.results(given.resume)
         else:
             if not given.file:
                 raise Misuse("Which requests? helixflow batch requests.jsonl, or - for stdin.")
-            results = client.batch.process(_requests(given.file), progress=line)
-    except (KeyboardInterrupt, HelixFlowError) as reason:
-        line.leave()
-        if line.batch_id and isinstance(reason, KeyboardInterrupt):
-            _told(f"The batch goes on. Its results: helixflow batch --resume {line.batch_id}", INTERRUPTED)
+            results = client.batch.process(_requests(given.file), progress=progress)
+    except KeyboardInterrupt:
+        if progress.batch_id:
+            _told(f"The batch goes on. Its results: helixflow batch --resume {progress.batch_id}", INTERRUPTED)
         raise
     for result in results:
         _write(json.dumps(_plain(result), ensure_ascii=False) + "\n")
@@ -91,24 +90,18 @@ def batch(given: argparse.Namespace, client: Client) -> int:
     return IN_PART if results.failed else 0
 
 
-class _Progress:
+class _Progress(Line):
     """Tells of the batch, and remembers which it is."""
 
     def __init__(self, quiet: bool) -> None:
-        from helixflow._batches import Line
-
+        super().__init__()
         self.batch_id: str | None = None
-        self._line = None if quiet else Line()
+        self._quiet = quiet
 
     def __call__(self, batch: Batch) -> None:
         self.batch_id = batch.id
-        if self._line is not None:
-            self._line(batch)
-
-    def leave(self) -> None:
-        """What is told next begins on a line of its own."""
-        if self.batch_id and self._line is not None and sys.stderr.isatty():
-            sys.stderr.write("\n")
+        if not self._quiet:
+            super().__call__(batch)
 
 
 def _requests(path: str) -> list[dict[str, Any]]:

@@ -15,7 +15,8 @@ INLINE_REQUESTS = 1000
 INLINE_BYTES = 8_000_000
 FIRST_POLL_S = 0.5
 LONGEST_POLL_S = 10.0
-OUT_OF_REACH_S = 900.0  # so long the API may be away while a batch is waited for
+LONGEST_LOOK_S = 60.0  # so long the API may take to say how a batch is, where there is a time to keep
+OUT_OF_REACH_S = 600.0  # so long the API may be away while a batch is waited for
 ENDPOINT = "/v1/chat/completions"
 
 Steps = Generator[Union[Call, Pause], Any, Any]
@@ -64,13 +65,12 @@ def process(
 
 def wait(batch_id: str, *, timeout: float | None, progress: Progress) -> Steps:
     until = None if timeout is None else time.monotonic() + timeout
-    batch = yield from _patiently(_endpoints.batch(batch_id, {}), batch_id, until)
+    batch = yield from _look(batch_id, until)
     return (yield from _wait(batch, until, progress))
 
 
 def results(batch_id: str) -> Steps:
-    batch = yield from _patiently(_endpoints.batch(batch_id, {}), batch_id, None)
-    return (yield from _results(batch))
+    return (yield from _results((yield from _look(batch_id, None))))
 
 
 def _create(
@@ -85,7 +85,7 @@ def _create(
         return (yield _endpoints.batch_create({"requests": requests, **where, **params}))
     url = endpoint or ENDPOINT
     content = b"".join(_line(number, request, url) for number, request in enumerate(requests, 1))
-    file = yield _endpoints.file_create(("requests.jsonl", content), "batch", {})
+    file = yield _endpoints.file_create(("batch.jsonl", content), "batch", {})
     params = {"input_file_id": file.id, "endpoint": url, "completion_window": "24h", **params}
     return (yield _endpoints.batch_create(params))
 
@@ -99,16 +99,21 @@ def _line(number: int, request: Mapping[str, Any], url: str) -> bytes:
 def _wait(batch: Batch, until: float | None, progress: Progress) -> Steps:
     tell = _teller(progress)
     pause = FIRST_POLL_S
-    tell(batch)
-    while not batch.is_done:
-        _check(batch.id, until, pause)
-        yield Pause(pause)
-        pause = min(pause * 1.5, LONGEST_POLL_S)
-        batch = yield from _patiently(_endpoints.batch(batch.id, {}), batch.id, until)
+    try:
         tell(batch)
-    if batch.status == "failed":
-        raise _failure(batch)
+        while not batch.is_done:
+            yield from _rest(batch.id, until, pause)
+            pause = min(pause * 1.5, LONGEST_POLL_S)
+            batch = yield from _look(batch.id, until)
+            tell(batch)
+    finally:
+        if isinstance(tell, Line):
+            tell.end()
     return batch
+
+
+def _look(batch_id: str, until: float | None) -> Steps:
+    return (yield from _patiently(_endpoints.batch(batch_id, {}), batch_id, until))
 
 
 def _patiently(call: Call, batch_id: str, until: float | None) -> Steps:
@@ -116,26 +121,33 @@ def _patiently(call: Call, batch_id: str, until: float | None) -> Steps:
     give_up_at = time.monotonic() + OUT_OF_REACH_S
     pause = FIRST_POLL_S
     while True:
+        if until is not None:  # nor must an API that doesn't answer keep its callers beyond their time
+            left = max(until - time.monotonic(), 1.0)
+            call.options = {"timeout": min(left, LONGEST_LOOK_S), "max_retries": 0}
         try:
             return (yield call)
         except errors.InsufficientQuotaError:
             raise
-        except (errors.APIConnectionError, errors.ServerError, errors.RateLimitError):
+        except (errors.APIConnectionError, errors.ServerError, errors.RateLimitError) as error:
             if time.monotonic() > give_up_at:
                 raise
-        _check(batch_id, until, pause)
-        yield Pause(pause)
+            asked = error.retry_after or 0.0
+        yield from _rest(batch_id, until, max(pause, asked))
         pause = min(pause * 2, LONGEST_POLL_S)
 
 
-def _check(batch_id: str, until: float | None, pause: float) -> None:
-    if until is not None and time.monotonic() + pause > until:
+def _rest(batch_id: str, until: float | None, pause: float) -> Steps:
+    left = pause if until is None else until - time.monotonic()
+    if left <= 0:
         raise errors.BatchTimeoutError(
             f"Batch {batch_id} hasn't ended within the timeout. It goes on: wait for it by its id.", batch_id=batch_id
         )
+    yield Pause(min(pause, left))
 
 
 def _results(batch: Batch) -> Steps:
+    if batch.status == "failed":
+        raise _failure(batch)
     found: list[BatchResult] = []
     call: Call | None = _endpoints.batch_results(batch.id, {"limit": 1000})
     while call is not None:
@@ -186,13 +198,21 @@ def _teller(progress: Progress) -> Callable[[Batch], object]:
 
 
 class Line:
-    """One line on stderr that rewrites itself."""
+    """One line on stderr that rewrites itself; a line for each state where nothing can be rewritten."""
+
+    def __init__(self) -> None:
+        self._is_open = False
 
     def __call__(self, batch: Batch) -> None:
         counts = batch.request_counts
         done, total, failed = ((counts.get(name, 0) if counts else 0) for name in ("completed", "total", "failed"))
         text = f"{batch.id}: {batch.status}, {done + failed}/{total} done" + (f", {failed} failed" if failed else "")
-        if sys.stderr.isatty():
-            text = f"\r\x1b[2K{text}"
-        sys.stderr.write(text + ("\n" if batch.is_done or not sys.stderr.isatty() else ""))
+        self._is_open = sys.stderr.isatty()
+        sys.stderr.write(f"\r\x1b[2K{text}" if self._is_open else f"{text}\n")
         sys.stderr.flush()
+
+    def end(self) -> None:
+        """What is told next begins on a line of its own."""
+        if self._is_open:
+            sys.stderr.write("\n")
+        self._is_open = False

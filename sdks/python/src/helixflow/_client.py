@@ -133,6 +133,8 @@ class Client(_Base):
                     step = steps.send(done)
         except StopIteration as end:
             return end.value
+        finally:
+            steps.close()  # at once, should it be Ctrl-C or the end of a task that leaves it half-way
 
     def _do(self, step: Send | Pause | Call) -> Reply | Any:
         if type(step) is Send:
@@ -221,6 +223,8 @@ class AsyncClient(_Base):
                     step = steps.send(done)
         except StopIteration as end:
             return end.value
+        finally:
+            steps.close()  # at once, should it be Ctrl-C or the end of a task that leaves it half-way
 
     async def _do(self, step: Send | Pause | Call) -> Reply | Any:
         if type(step) is Send:

@@ -185,12 +185,12 @@ class Batch(Resource):
         return found
 
     def wait(self, batch_id: str, *, timeout: float | None = None, progress: Progress = None) -> types.Batch:
-        """Until the batch has ended. Raises BatchError if it failed as a whole."""
+        """Until the batch has ended, in whatever way: its ``status`` says."""
         batch: types.Batch = self._run(_batches.wait(batch_id, timeout=timeout, progress=progress))
         return batch
 
     def results(self, batch_id: str) -> BatchResults:
-        """What became of each request of a batch that has ended."""
+        """What became of each request of a batch that has ended. Raises BatchError if it failed as a whole."""
         found: BatchResults = self._run(_batches.results(batch_id))
         return found
 
