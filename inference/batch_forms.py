@@ -1,6 +1,7 @@
 """The forms of the batches' pages. They turn text into values; the rules are ``inference.batch``'s."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 
 from django import forms
@@ -14,6 +15,7 @@ from inference.batch_models import OPEN, BatchStatus, Operation
 
 OPEN_ONES: Final = "open"
 PROBLEMS: Final = 100  # lines that are named
+ENOUGH: Final = 1_000  # lines that are wrong: the rest is not read
 LABELS: Final = {
     Operation.CHAT: "Chat completions",
     Operation.COMPLETIONS: "Text completions",
@@ -110,6 +112,8 @@ class NewBatchForm(ServiceForm):
                 line = lines.parse(raw, number, self.cleaned_data["operation"])
             except lines.BadLine as bad:
                 self.problems.append((f"Line {number}", f"{bad.param}: {bad.message}" if bad.param else bad.message))
+                if len(self.problems) >= ENOUGH:
+                    break
                 continue
             if line.custom_id in seen:
                 self.problems.append((f"Line {number}", f"It has the custom_id of line {seen[line.custom_id]}."))
@@ -124,7 +128,7 @@ class NewBatchForm(ServiceForm):
 def _numbered(contents: bytes) -> Iterator[tuple[int, bytes]]:
     """Lines with their numbers, but for blank ones."""
     splitter = Splitter(lines.MAX_BYTES)
-    every = (*splitter.feed(contents), *splitter.end())
+    every = chain(splitter.feed(contents), splitter.end())
     return ((number, raw) for number, raw in enumerate(every, 1) if raw)
 
 

@@ -23,6 +23,7 @@ from inference.batch_models import Operation, Purpose, StoredFile
 
 MAX_BYTES: Final = 200 * 1024 * 1024
 MAX_LINES: Final = 50_000
+MAX_BLANK: Final = 1_000  # lines; 200 MB of nothing else would keep a processor for minutes
 MAX_NAMED: Final = 100  # bad lines
 MAX_FILENAME: Final = 255
 CHUNK: Final = 256 * 1024
@@ -97,6 +98,10 @@ class LineCheck:
         self._number += 1
         if not line:
             self._blank = self._blank or self._number
+            if self._number - self._count > MAX_BLANK:
+                raise errors.InvalidRequest(
+                    f"The file has more than {MAX_BLANK:,} empty lines. Remove them.", param=FILE
+                )
             return
         if self._blank:
             self._note(self._blank, "This line is empty: remove it.")

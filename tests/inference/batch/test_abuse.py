@@ -11,7 +11,8 @@ from django.utils import timezone
 from accounts import api_keys
 from accounts.models import ApiKey
 from helixflow.lib import errors
-from inference.batch import batches, files, inline, pieces, preparing, reading, retention, sealing
+from inference import batch_forms
+from inference.batch import batches, files, inline, pieces, preparing, reading, retention, sealing, uploads
 from inference.batch.lines import Line
 from inference.batch_models import Batch, BatchItem, Operation, StoredFile
 from tests.inference.batch import rows
@@ -103,3 +104,17 @@ def test_a_file_whose_time_is_over_is_not_fetched_from_the_dashboard(key, owner)
     StoredFile.objects.update(expires_at=timezone.now())
     assert browser.get(f"{url}/files/input").status_code == 404
     assert "files/input" not in browser.get(url).content.decode()
+
+
+def test_a_file_of_empty_lines_is_not_read_to_its_end():
+    check = uploads.LineCheck()
+    with pytest.raises(errors.InvalidRequest, match="1,000 empty lines"):
+        check.feed(b" \r\n" * (uploads.MAX_BLANK + 1))
+
+
+def test_a_form_of_wrong_lines_is_not_read_to_its_end(organization, key, monkeypatch):
+    monkeypatch.setattr(batch_forms, "ENOUGH", 3)
+    sent = {"key": key.public_id, "operation": Operation.CHAT, "lines": "x\n" * 5, "once": "1"}
+    form = batch_forms.NewBatchForm(organization, sent)
+    assert form.errors["lines"] == ["3 lines are not valid: see below."]
+    assert [where for where, _ in form.problems] == ["Line 1", "Line 2", "Line 3"]
