@@ -1,7 +1,8 @@
 """A round: the requests of one batch go out, so many at once, and what comes of them is written down as it comes.
 
 It ends when its time is over and somebody else waits for a turn, when none of the batch's requests is due, or when the
-batch as a whole has to wait or to stop. Those under way are always waited for: they are the gateway's by then.
+batch as a whole has to wait or to stop. Those under way are always waited for: they are the gateway's by then. Where
+they take longer than the minute has left, the others go on in the next one.
 """
 
 import logging
@@ -59,6 +60,7 @@ class Round:
         self.pause: Pause | None = None
         self.rest = ""
         self.key_refused = False
+        self._told: Pause | None = None  # what its row has of ``pause`` while requests are still under way
         self._batch = batch
         self._snapshot = snapshot
         self._lane = lane
@@ -82,6 +84,7 @@ class Round:
                 self._feed(crew)
                 if not crew.under_way or time.monotonic() >= leave_at:
                     return
+                self._tell()
                 self._take(crew.done(wait_s=LOOK_EVERY_S))
                 if stopping.is_set():
                     leave_at = min(leave_at, time.monotonic() + LEAVE_S)
@@ -103,10 +106,19 @@ class Round:
     def _is_over(self) -> bool:
         if stopping.is_set() or not self._lane.held:
             self._over = True
+        elif self._over and self._is_renewed():
+            self._over, self.pause = False, None
         elif not self._over and time.monotonic() >= self._ends_at:
             self._over = lanes.somebody_waits() or due.batches(self._batch.organization_id, but=self._batch).exists()
             self._ends_at = time.monotonic() + settings.BATCH_TURN_S
         return self._over
+
+    def _is_renewed(self) -> bool:
+        """The minute, if that was all there was to wait for."""
+        pause = self.pause
+        if pause is None or pause.waits_for != WaitsFor.RATE_LIMIT or self.rest:
+            return False
+        return pause.until <= timezone.now()
 
     def _fetch(self) -> bool:
         """The next few that are due, as far as the minute has room; False: there is nothing to send now."""
@@ -180,6 +192,15 @@ class Round:
             live.nudge([self._snapshot.organization_id])
 
     # What concerns the whole batch
+
+    def _tell(self) -> None:
+        """Requests under way may take minutes, and nobody is to wonder meanwhile why the others stand still."""
+        pause = self.pause
+        if pause is not self._told:
+            self._told = pause
+            waits_for, until = (pause.waits_for, pause.until) if pause else ("", None)
+            Batch.objects.filter(id=self._batch.id).update(waits_for=waits_for, waits_until=until)
+            self._nudge(at_once=True)
 
     def _stop_for(self, verdict: Verdict, sent: Sent) -> None:
         match verdict:

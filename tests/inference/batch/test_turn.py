@@ -204,6 +204,25 @@ def test_half_of_the_minute_is_left_to_others(gateway, account, key, upstream):
         limits.clock_offset_s -= 60
 
 
+def test_one_slow_request_keeps_no_other_from_the_next_minute(gateway, key, upstream, monkeypatch):
+    minutes = iter([pace.Taken(3, 60), pace.Taken(0, 1), pace.Taken(2, 60)])
+    monkeypatch.setattr(pace, "take", lambda snapshot, wanted: next(minutes))
+    batch = engine.make(key, 5)
+    stands: set[str] = set()
+
+    async def last_of_all(call: Call) -> bool:
+        while call.body["messages"][0]["content"] == "Question 1" and len(upstream.requests) < 5:
+            row = await Batch.objects.aget(id=batch.id)
+            stands.add(row.waits_for)
+            await asyncio.sleep(0.05)
+        return False
+
+    upstream.trouble = last_of_all
+    batch = engine.work(batch)
+    assert (batch.completed, batch.waits_for, batch.waits_until) == (5, "", None)
+    assert "rate_limit" in stands
+
+
 def test_at_most_half_of_what_may_be_under_way_at_once(gateway, account, key, upstream):
     account.limit(requests_per_minute=MINUTE, max_parallel=4)
     at_once, most = 0, 0
