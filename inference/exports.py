@@ -3,6 +3,7 @@
 import dataclasses
 import uuid
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -11,8 +12,8 @@ from accounts import deletions, erasure, exporting, exports
 from accounts.models import Organization
 from helixflow.lib import clock, crypto, ids
 from inference import contents
-from inference.batch import files, reading, results, words
-from inference.batch.sealing import Box
+from inference.batch import files, pieces, reading, results, words
+from inference.batch.sealing import Box, Unopenable
 from inference.batch_models import Batch, BatchItem, BatchLane, StoredFile
 from inference.models import StoredContents
 
@@ -66,24 +67,13 @@ def _results(organization: Organization) -> Iterator[dict[str, Any]]:
             box = Box(batch.sealed_key)
         except crypto.Undecryptable:
             continue
-        for item in _in_order(batch):
-            found = reading.exchange(item)
+        for item in chain.from_iterable(pieces.of(batch.items.all(), "request", "answer")):
             told = results.result_of(item, box) if item.ended_at else {"custom_id": item.custom_id}
-            request = msgspec.Raw(found.request.encode()) if found else None
+            try:
+                request = msgspec.Raw(reading.request_of(item, box))
+            except Unopenable:
+                request = None
             yield msgspec.json.decode(msgspec.json.encode({"batch": batch.public_id, "request": request, **told}))
-
-
-def _in_order(batch: Batch) -> Iterator[BatchItem]:
-    """Read piece by piece: a batch may have fifty thousand."""
-    last = -1
-    while True:
-        piece = list(batch.items.filter(position__gt=last).order_by("position")[: exporting.CHUNK])
-        for item in piece:
-            item.batch = batch
-            yield item
-        if len(piece) < exporting.CHUNK:
-            return
-        last = piece[-1].position
 
 
 def _files(organization: Organization) -> Iterator[dict[str, Any]]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from django.db.models import QuerySet
-from django.db.models.functions import Length
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Coalesce, Length
 
 from inference.batch_models import BatchItem
 
@@ -12,13 +12,14 @@ MOST: Final = 500  # items in one
 MOST_BYTES: Final = 8 * 1024 * 1024  # or what they hold; a larger one comes alone
 
 
-def of(items: QuerySet[BatchItem], column: str) -> Iterator[list[BatchItem]]:
-    """``column`` is the one that is read of them: ``request`` or ``answer``."""
+def of(items: QuerySet[BatchItem], *columns: str) -> Iterator[list[BatchItem]]:
+    """``columns`` are those that are read of them: ``request``, ``answer``."""
+    weight = sum((Coalesce(Length(column), 0) for column in columns), Value(0))
     rows, after = items.order_by("position"), -1
-    while sizes := list(rows.filter(position__gt=after).values_list("position", Length(column))[:MOST]):
-        last, held = sizes[0][0], sizes[0][1] or 0
+    while sizes := list(rows.filter(position__gt=after).values_list("position", weight)[:MOST]):
+        last, held = sizes[0]
         for position, size in sizes[1:]:
-            held += size or 0
+            held += size
             if held > MOST_BYTES:
                 break
             last = position

@@ -77,11 +77,16 @@ def exchange(found: BatchItem) -> Exchange | None:
     """None where it can't be read any more."""
     try:
         box = Box(found.batch.sealed_key)
-        request = box.open(bytes(found.request), request_label(found.position))
+        request = request_of(found, box)
         answer = box.open(bytes(found.answer), answer_label(found.position)) if found.answer else b""
     except (crypto.Undecryptable, Unopenable):
         return None
     return Exchange(_spaced(request), _spaced(answer))
+
+
+def request_of(found: BatchItem, box: Box) -> bytes:
+    """Its body, whole. Raises Unopenable."""
+    return box.open(bytes(found.request), request_label(found.position))
 
 
 def file_of(batch: Batch, kind: str) -> StoredFile:

@@ -75,6 +75,7 @@ def test_large_items_are_read_few_at_a_time(key, monkeypatch):
         BatchItem.objects.filter(batch=batch, position=position).update(answer=b"x" * size)
     found = [[item.position for item in piece] for piece in pieces.of(batch.items.all(), "answer")]
     assert found == [[0, 1], [2], [3], [4]]
+    assert len(list(pieces.of(batch.items.all(), "request", "answer"))) == 5
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,7 @@ def test_the_page_of_a_huge_request_is_not_huge(key, body):
     assert shown is not None
     assert shown.request.startswith(body[:1_000].decode())
     assert len(shown.request) <= 2 * reading.MOST_SHOWN
+    assert reading.request_of(item, sealing.Box(batch.sealed_key)) == body  # whole for exports
 
 
 def test_a_file_whose_time_is_over_is_not_fetched_from_the_dashboard(key, owner):

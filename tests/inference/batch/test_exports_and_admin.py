@@ -11,7 +11,7 @@ from django.test import Client
 from accounts import api_keys, exporting
 from accounts.models import ApiKey, Organization
 from inference import exports
-from inference.batch import files
+from inference.batch import files, reading
 from inference.batch_models import Batch, BatchItem, BatchLane, BatchStatus, StoredFile
 from tests import factories
 from tests.inference.batch import rows
@@ -46,6 +46,12 @@ def test_an_export_has_batches_what_they_asked_and_what_came_of_it(organization,
     assert (first["response"]["status_code"], second["error"]["code"]) == (200, "invalid_request")
     assert (third["custom_id"], "response" in third) == ("request-3", False)
     assert exported(organization, "files")[0]["filename"] == "requests.jsonl"
+
+
+def test_an_export_has_large_requests_whole(organization, key, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_SHOWN", 20)
+    rows.batch(key, [200])
+    assert exported(organization, "batch_results")[0]["request"] == rows.CHAT | {"seed": 0}
 
 
 def test_what_no_key_opens_keeps_nobody_from_the_rest(organization, key):
