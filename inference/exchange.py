@@ -146,7 +146,7 @@ class Exchange(Responder):
         self.let_go()  # until the relay begins: who is cancelled while Redis admits them would be settled by nobody
         if isinstance(claimed, KeptAnswer):
             self._permit_repeat(counted or await limits.admit_repeat(token), request.model)
-            self.headers.append((b"idempotent-replayed", b"true"))
+            self.headers += claimed.said_again()
             await self.send_again(claimed)
         elif claimed is None:  # Redis is away, and nobody insists
             await self._respond(request, await self._admit(token))
@@ -221,6 +221,8 @@ class Exchange(Responder):
             fallback_model=self.fallback_model,
             id=call.id if call else "",
             created=call.created if call else 0,
+            request_id=self.public_id,
+            cached=self.deployment == CACHE,
         )
 
     def _route(self, request: Request, snapshot: Snapshot) -> Route:

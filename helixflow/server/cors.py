@@ -23,6 +23,7 @@ EXPOSED = (
     "Retry-After",
     "X-HelixFlow-Cache",
     "X-HelixFlow-Fallback-Model",
+    "X-HelixFlow-First-Request",
     "X-HelixFlow-Upstream",
     "X-RateLimit-Limit",
     "X-RateLimit-Limit-Month",

@@ -26,7 +26,6 @@ from inference.batch_models import Batch, BatchItem, ItemState
 from inference.usage import tokens
 
 REST: Final = 5_000  # settled at once
-_COMPLETIONS: Final = (ids.COMPLETION, ids.TEXT_COMPLETION)
 _prices = PriceBook()
 
 _COLUMNS: Final = {
@@ -135,9 +134,8 @@ def settle_rest(batch_id: uuid.UUID, code: str) -> None:
 
 def _completed(item: BatchItem, answer: Answer, sealed: bytes) -> Outcome:
     said = _read(answer.body)
-    request_id = answer.request_id
-    if "idempotent-replayed" in answer.headers:  # the receipt is that of the request which was answered first
-        request_id = _request_of(said.id) or request_id
+    # Of an answer that was kept the receipt is that of the request which was answered first.
+    request_id = answer.headers.get("x-helixflow-first-request", answer.request_id)
     used = Tokens() if answer.headers.get("x-helixflow-cache") == "hit" else _tokens(said.usage)  # as the ledger says
     model = answer.headers.get("x-helixflow-fallback-model") or item.model
     return Outcome(
@@ -163,7 +161,6 @@ class _Usage(msgspec.Struct):
 
 
 class _Said(msgspec.Struct):
-    id: str = ""
     usage: _Usage | None = None
 
 
@@ -183,11 +180,3 @@ def _asked_at(request_id: str) -> datetime:
         return ids.time_of(ids.parse_public_id(ids.REQUEST, request_id))
     except ValueError:  # something on the way has written another one
         return timezone.now()
-
-
-def _request_of(completion_id: str) -> str:
-    """An answer's id and its request's share what follows the prefix. Embeddings have none."""
-    for prefix in _COMPLETIONS:
-        if completion_id.startswith(prefix):
-            return ids.REQUEST + completion_id.removeprefix(prefix)
-    return ""

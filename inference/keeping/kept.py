@@ -20,6 +20,8 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
     fallback_model: str = ""  # whose that is, where it stood in for the model that was asked
     id: str = ""
     created: int = 0
+    request_id: str = ""  # of the request that was answered, whose receipt it is
+    cached: bool = False  # it came from the response cache, and cost nothing
     kept_at: float = msgspec.field(default_factory=time.time)
 
     @property
@@ -29,6 +31,15 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def age_s(self) -> float:
         return max(0.0, time.time() - self.kept_at)
+
+    def said_again(self) -> list[tuple[bytes, bytes]]:
+        """Headers for who sends the request again."""
+        headers = [(b"idempotent-replayed", b"true")]
+        if self.request_id:
+            headers.append((b"x-helixflow-first-request", self.request_id.encode()))
+        if self.cached:
+            headers.append((b"x-helixflow-cache", b"hit"))
+        return headers
 
     def renamed(self, new_id: str, created: int) -> Self:
         """The same answer to another request.
