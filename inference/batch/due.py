@@ -6,13 +6,12 @@ from datetime import datetime
 from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
-from inference.batch_models import OPEN, Batch, BatchItem, BatchStatus, ItemState
+from inference.batch_models import OPEN, Batch, BatchItem, ItemState
 
 
 def batches(organization_id: uuid.UUID, *, but: Batch | None = None) -> QuerySet[Batch]:
-    """Whose turn it is comes first. One that is to end does so however long it was to wait."""
-    now = timezone.now()
-    ready = Q(waits_until=None) | Q(waits_until__lte=now) | Q(expires_at__lte=now) | Q(status=BatchStatus.CANCELLING)
+    """Whose turn it is comes first."""
+    ready = Q(waits_until=None) | Q(waits_until__lte=timezone.now())
     found = _open(organization_id).filter(ready).order_by("turned_at")
     return found if but is None else found.exclude(id=but.id)
 
@@ -37,8 +36,8 @@ def next_turn_at(organization_id: uuid.UUID) -> datetime | None:
     now = timezone.now()
     if batches(organization_id).exists():
         return now
-    times = _open(organization_id).aggregate(waits=Min("waits_until"), expires=Min("expires_at"))
-    return min((at for at in times.values() if at is not None), default=None)
+    at: datetime | None = _open(organization_id).aggregate(at=Min("waits_until"))["at"]
+    return at
 
 
 def _open(organization_id: uuid.UUID) -> QuerySet[Batch]:

@@ -11,14 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from django.conf import settings
 from django.utils import timezone
 
-from accounts.models import Organization
 from billing.admission.snapshots import Snapshot
 from helixflow.lib import live, redis
 from inference.batch import due, lanes, outcomes, pace, sealing, sending, verdicts
@@ -47,6 +46,7 @@ class Pause:
 
     waits_for: str
     until: datetime
+    in_vain: bool = False  # nothing of it was even asked
 
     @classmethod
     def of(cls, waits_for: WaitsFor, seconds: float) -> "Pause":
@@ -69,6 +69,8 @@ class Round:
         self._errand = Errand(batch.operation, batch.public_id, token, self._box)
         self._wave: deque[BatchItem] = deque()
         self._last = -1
+        self._look_at = 0.0  # whether the batch was cancelled
+        self._heard = False  # of any request that was admitted
         self._ends_at = time.monotonic() + settings.BATCH_TURN_S
         self._over = False
         self._failures = 0  # in a row, of those that may pass
@@ -91,6 +93,8 @@ class Round:
         finally:
             crew.dismiss()
             self._nudge(at_once=True)
+            if self.pause is not None and not self._heard:
+                self.pause = replace(self.pause, in_vain=True)
 
     # What goes out
 
@@ -98,13 +102,15 @@ class Round:
         while crew.under_way < self._width and not self._is_over():
             if not self._wave and not self._fetch():
                 return
-            item = self._wave.popleft()
-            if self._doubting:  # nothing else is under way
-                self._alone = item.position
-            crew.give(item)
+            # What the minute grants is sent at once: kept for later it would be the next minute's half and more.
+            for _ in range(self._grant(min(self._width - crew.under_way, len(self._wave)))):
+                item = self._wave.popleft()
+                if self._doubting:  # nothing else is under way
+                    self._alone = item.position
+                crew.give(item)
 
     def _is_over(self) -> bool:
-        if stopping.is_set() or not self._lane.held:
+        if stopping.is_set() or not self._lane.held or (time.monotonic() >= self._look_at and self._was_ended()):
             self._over = True
         elif self._over and self._is_renewed():
             self._over, self.pause = False, None
@@ -113,34 +119,39 @@ class Round:
             self._ends_at = time.monotonic() + settings.BATCH_TURN_S
         return self._over
 
+    def _was_ended(self) -> bool:
+        """Cancelled, or its time is over: what was fetched for it is not sent any more."""
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+        asking = Batch.objects.filter(id=self._batch.id, status=BatchStatus.IN_PROGRESS, expires_at__gt=timezone.now())
+        return not asking.exists()
+
     def _is_renewed(self) -> bool:
         """The minute, if that was all there was to wait for."""
         pause = self.pause
         if pause is None or pause.waits_for != WaitsFor.RATE_LIMIT or self.rest:
             return False
-        return pause.until <= timezone.now()
+        return pause.until <= timezone.now() and not self._was_ended()
 
     def _fetch(self) -> bool:
-        """The next few that are due, as far as the minute has room; False: there is nothing to send now."""
-        now = timezone.now()
-        if not Batch.objects.filter(id=self._batch.id, status=BatchStatus.IN_PROGRESS, expires_at__gt=now).exists():
+        """The next few that are due; False: there are none."""
+        found = list(due.items(self._batch).filter(position__gt=self._last)[: 2 * self._width])
+        if not found or self._was_ended():
             self._over = True
             return False
-        wanted = list(due.items(self._batch).filter(position__gt=self._last)[: 2 * self._width])
-        if not wanted:
-            self._over = True
-            return False
+        self._wave.extend(found)
+        self._last = found[-1].position
+        return True
+
+    def _grant(self, wanted: int) -> int:
+        """How many the minute has room for."""
         try:
-            granted, renewed_in_s = pace.take(self._snapshot, len(wanted))
+            granted, renewed_in_s = pace.take(self._snapshot, wanted)
         except redis.RedisError:
             self._halt(WaitsFor.SERVICE, SERVICE_S)
-            return False
+            return 0
         if granted == 0:
             self._halt(WaitsFor.RATE_LIMIT, renewed_in_s)
-            return False
-        self._wave.extend(wanted[:granted])
-        self._last = wanted[granted - 1].position
-        return True
+        return granted
 
     # What comes back
 
@@ -151,13 +162,14 @@ class Round:
         for sent in done:
             verdict = verdicts.judge(sent)
             tries = sent.item.tries + 1
+            self._heard |= verdict in {Verdict.COMPLETED, Verdict.FAILED, Verdict.AGAIN}
             if verdict is Verdict.AGAIN:
                 self._failures += 1
                 if tries <= len(settings.BATCH_DELAYS_S):
                     again.append(self._again(sent, tries))
                     continue
                 verdict = Verdict.FAILED
-            if verdict in {Verdict.COMPLETED, Verdict.FAILED} or (verdict is Verdict.FORBIDDEN and self._is_allowed()):
+            if verdict in {Verdict.COMPLETED, Verdict.FAILED}:
                 completed = verdict is Verdict.COMPLETED
                 ended.append(outcomes.of(sent, self._box, completed=completed))
                 if completed:
@@ -211,7 +223,7 @@ class Round:
             case Verdict.KEY:
                 self.key_refused = True
                 self._halt(WaitsFor.SERVICE, KEY_S)
-            case Verdict.FORBIDDEN:
+            case Verdict.DISABLED:
                 self._halt(WaitsFor.ORGANIZATION, ORGANIZATION_S)
             case Verdict.SERVICE:
                 logger.warning("%s waits: %s", self._batch.public_id, sent.problem or _said(sent))
@@ -232,11 +244,6 @@ class Round:
         self._over = True
         if self.pause is None or waits_for != WaitsFor.RATE_LIMIT:
             self.pause = Pause.of(waits_for, seconds)
-
-    def _is_allowed(self) -> bool:
-        """Whether the organization may ask at all, so that a 403 is about this request."""
-        row = Organization.objects.filter(id=self._snapshot.organization_id, disabled_at=None, deletion_due_at=None)
-        return row.exists()
 
 
 def width(snapshot: Snapshot) -> int:

@@ -7,7 +7,7 @@ the processor time, and deaf to proxies in the environment. Nothing here knows o
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
@@ -39,11 +39,13 @@ class Answer:
 
     @property
     def request_id(self) -> str:
-        return self.headers.get("x-request-id", "")
+        """Empty where something on the way has written another."""
+        said = self.headers.get("x-request-id", "")
+        return said if said.startswith(ids.REQUEST) else ""
 
     @property
     def is_ours(self) -> bool:
-        return self.request_id.startswith(ids.REQUEST)
+        return bool(self.request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Errand:
 
     operation: str
     batch_id: str
-    token: str
+    token: str = field(repr=False)
     box: Box
 
 

@@ -28,7 +28,7 @@ from inference.batch_models import Batch, BatchStatus, WaitsFor
 
 logger = logging.getLogger(__name__)
 
-AFTER_FAILURE: Final = timedelta(seconds=30)
+AFTER_FAILURE_S: Final = 30.0
 SUCCESSORS: Final = 20  # of a key that was rotated again and again
 KEY_GONE: Final = "invalid_api_key"
 
@@ -48,7 +48,7 @@ def work(organization_id: uuid.UUID | None = None) -> None:
             raise
         except Exception:
             logger.exception("a turn at the batches of %s failed", lane.organization_id)
-            lane.release(timezone.now() + AFTER_FAILURE)
+            lane.release(timezone.now() + timedelta(seconds=AFTER_FAILURE_S))
             return
     lane.release(due.next_turn_at(lane.organization_id))
 
@@ -57,6 +57,7 @@ def _take(lane: Lane) -> None:
     batch = due.batches(lane.organization_id).first()
     if batch is None:
         return
+    turned_at, settled = batch.turned_at, batch.settled
     # It waits for nothing now, and is the last to have its turn again.
     Batch.objects.filter(id=batch.id).update(turned_at=timezone.now(), waits_for="", waits_until=None)
     ends_at = time.monotonic() + settings.BATCH_TURN_S
@@ -65,14 +66,31 @@ def _take(lane: Lane) -> None:
         if not batch.is_open:
             return
         status = batch.status
-        pause = _step(batch, lane)
+        try:
+            pause = _step(batch, lane)
+        except db.Error:
+            raise
+        except Exception:  # its files can't be kept or read: the organization's other batches go on
+            logger.exception("a step of %s failed", batch)
+            pause = Pause.of(WaitsFor.SERVICE, AFTER_FAILURE_S)
         live.nudge([lane.organization_id])
         if pause is not None:
-            logger.info("%s waits for %s until %s", batch, pause.waits_for, pause.until)
-            Batch.objects.filter(id=batch.id).update(waits_for=pause.waits_for, waits_until=pause.until)
+            if pause.in_vain and batch.settled == settled:  # that was no turn: else the first would always be first
+                Batch.objects.filter(id=batch.id).update(turned_at=turned_at)
+            _stand_still(batch, status, pause)
             return
         if status == BatchStatus.IN_PROGRESS and due.batches(lane.organization_id, but=batch).exists():
             return
+
+
+def _stand_still(batch: Batch, status: str, pause: Pause) -> None:
+    """Unless it was cancelled meanwhile. Its day ends it before whatever it waits for."""
+    until = pause.until if batch.expires_at <= timezone.now() else min(pause.until, batch.expires_at)
+    logger.info("%s waits for %s until %s", batch, pause.waits_for, until)
+    rows = Batch.objects.filter(id=batch.id)
+    if status != BatchStatus.CANCELLING:
+        rows = rows.exclude(status=BatchStatus.CANCELLING)
+    rows.update(waits_for=pause.waits_for, waits_until=until)
 
 
 def _step(batch: Batch, lane: Lane) -> Pause | None:

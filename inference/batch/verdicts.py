@@ -22,7 +22,7 @@ class Verdict(Enum):
     LIMIT = auto()  # the minute, or what may be under way at once
     QUOTA = auto()
     KEY = auto()  # refused: revoked, expired
-    FORBIDDEN = auto()  # the model is not for this key, or the organization is disabled: that is to be found out
+    DISABLED = auto()  # the organization is, or is about to be deleted
     SERVICE = auto()  # the gateway, or what it stands on, is away: no try
     UNSENT = auto()
 
@@ -33,7 +33,7 @@ def judge(sent: Sent) -> Verdict:
         return Verdict.UNSENT
     if sent.unreadable:
         return Verdict.FAILED
-    if answer is None or (not answer.is_ours and answer.status >= 400):
+    if answer is None or not _is_the_gateways(answer):
         return Verdict.SERVICE
     if answer.status == 200:
         return Verdict.FAILED if answer.too_long else Verdict.COMPLETED
@@ -46,17 +46,19 @@ def judge(sent: Sent) -> Verdict:
             return Verdict.LIMIT
         case 401, _:
             return Verdict.KEY
-        case 403, _:
-            return Verdict.FORBIDDEN
+        case 403, _ if _param(answer) != "model":  # else that is not for this key
+            return Verdict.DISABLED
     return Verdict.FAILED
 
 
+def _is_the_gateways(answer: Answer) -> bool:
+    """And not a page or a redirect of something before it. One that was billed counts even under another's id."""
+    return answer.is_ours or (answer.status == 200 and COUNTED in answer.headers)
+
+
 def error_code(answer: Answer) -> str:
-    try:
-        code = msgspec.json.decode(answer.body, type=_Refusal).error.code
-    except msgspec.DecodeError:
-        return UNKNOWN
-    return code[:MAX_CODE]
+    reason = _reason(answer)
+    return reason.code[:MAX_CODE] if reason else UNKNOWN
 
 
 def retry_after_s(answer: Answer | None) -> float:
@@ -67,7 +69,20 @@ def retry_after_s(answer: Answer | None) -> float:
 
 class _Reason(msgspec.Struct):
     code: str
+    param: str | None = None
 
 
 class _Refusal(msgspec.Struct):
     error: _Reason
+
+
+def _reason(answer: Answer) -> _Reason | None:
+    try:
+        return msgspec.json.decode(answer.body, type=_Refusal).error
+    except msgspec.DecodeError:
+        return None
+
+
+def _param(answer: Answer) -> str:
+    reason = _reason(answer)
+    return (reason and reason.param) or ""

@@ -8,6 +8,9 @@ from accounts.models import ApiKey
 from inference.batch import batches, files, lanes, turn
 from inference.batch_models import Batch, BatchItem, Operation, Purpose, StoredFile
 from tests.factories import MODEL
+from webhooks.models import Event, EventType
+
+MINUTE = 1_000  # requests that an account of these tests may make in one
 
 
 def body(number: int = 0, **options: Any) -> dict[str, Any]:
@@ -68,3 +71,8 @@ def wake(batch: Batch) -> None:
     Batch.objects.filter(id=batch.id).update(waits_until=None)
     BatchItem.objects.filter(batch=batch).update(due_at=None)
     lanes.wake(batch.organization_id)
+
+
+def told() -> list[object]:
+    """By events: how batches have ended."""
+    return [event.data["status"] for event in Event.objects.filter(type=EventType.BATCH_COMPLETED)]

@@ -11,43 +11,15 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts import api_keys, passes
-from accounts.models import ApiKey
 from billing.admission import limits, snapshots
 from helixflow.lib import redis
 from inference.batch import batches, files, lanes, outcomes, pace, rounds, turn
 from inference.batch_models import Batch, BatchItem, BatchLane, BatchStatus, ItemState, StoredFile
 from inference.keeping import room
-from tests.billing.admitting import Account
 from tests.fakes.behaviours import Call, status
 from tests.fakes.upstream import refused_url
 from tests.inference.batch import engine
 from tests.stack import wait_for
-from webhooks.models import Event, EventType
-
-MINUTE = 1_000
-
-
-@pytest.fixture
-def account(transactional_db) -> Account:
-    return Account.make(requests_per_minute=MINUTE)
-
-
-@pytest.fixture
-def key(account) -> ApiKey:
-    row: ApiKey = account.key.row
-    return row
-
-
-@pytest.fixture
-def gateway(plane, deployment, settings, patient_with_redis):
-    settings.BATCH_URL = plane.url.removesuffix("/v1")
-    settings.BATCH_DELAYS_S = (0, 0)
-    return plane
-
-
-def told() -> list[object]:
-    """By events: how batches have ended."""
-    return [event.data["status"] for event in Event.objects.filter(type=EventType.BATCH_COMPLETED)]
 
 
 def lines_of(file_id: uuid.UUID | None) -> list[dict[str, Any]]:
@@ -64,7 +36,7 @@ def test_requests_are_asked_in_the_keys_name_and_their_answers_are_in_order(gate
     assert batch.completion_tokens == sum(item.completion_tokens for item in engine.items(batch)) > 0
     wait_for(lambda: account.used() == 20)
     assert {entry.event.api_key_id for entry in account.stream()} == {key.id}
-    assert told() == ["completed"]
+    assert engine.told() == ["completed"]
     assert BatchLane.objects.get().due_at is None
 
 
@@ -92,7 +64,7 @@ def test_what_was_answered_before_a_worker_died_is_not_billed_again(gateway, key
 
 
 def test_a_quota_that_is_spent_stops_the_batch_exactly_there(gateway, account, key, upstream):
-    account.limit(requests_per_minute=MINUTE, requests_per_month=12)
+    account.limit(requests_per_minute=engine.MINUTE, requests_per_month=12)
     upstream.script(*["normal"] * 11, "status-400")  # gives its unit back
     batch = engine.work(engine.make(key, 30))
     assert (batch.status, batch.completed, batch.failed) == (BatchStatus.COMPLETED, 12, 18)
@@ -153,7 +125,7 @@ def test_cancelled_on_the_way_the_rest_is_marked(gateway, account, key, upstream
     assert 10 <= batch.completed < 40
     assert batch.settled == batch.total == 40
     assert {line["error"]["code"] for line in lines_of(batch.error_file_id)} == {"batch_cancelled"}
-    assert told() == ["cancelled"]
+    assert engine.told() == ["cancelled"]
 
 
 def _cancel(batch: Batch) -> None:
@@ -224,7 +196,7 @@ def test_one_slow_request_keeps_no_other_from_the_next_minute(gateway, key, upst
 
 
 def test_at_most_half_of_what_may_be_under_way_at_once(gateway, account, key, upstream):
-    account.limit(requests_per_minute=MINUTE, max_parallel=4)
+    account.limit(requests_per_minute=engine.MINUTE, max_parallel=4)
     at_once, most = 0, 0
 
     async def count(call: Call) -> bool:
