@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -340,6 +341,42 @@ class Timeouts(unittest.TestCase):
             )
             with client, self.assertRaises(helixflow.APITimeoutError):
                 client.models.retrieve("gpt-4")
+
+
+class CommandLine(unittest.TestCase):
+    LINE = '{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": "é"}}'
+
+    def requests(self, content):
+        from helixflow import __main__ as command
+
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            try:
+                return command._requests(file.name)
+            except command.Misuse as problem:
+                return str(problem).replace(file.name, "it")
+
+    def test_lines_go_to_the_endpoint_that_they_name(self):
+        body = {"custom_id": "a", "model": "m", "input": "é"}
+        for content in (self.LINE.encode(), f"{self.LINE}\r\n\r\n".encode("utf-8-sig")):
+            self.assertEqual(self.requests(content), ([body], "/v1/embeddings"))
+        self.assertEqual(self.requests(b'{"model": "m"}'), ([{"model": "m"}], None))
+        two = self.requests(f"{self.LINE}\n{self.LINE.replace('embeddings', 'completions')}".encode())
+        self.assertEqual(
+            two, "it has more than one url (/v1/completions, /v1/embeddings): give each a file of its own."
+        )
+
+    def test_what_is_no_file_of_lines_is_told(self):
+        for content in (self.LINE.encode("utf-16"), self.LINE.encode("latin-1")):
+            self.assertEqual(self.requests(content), "it is not in UTF-8: save it as UTF-8.")
+        self.assertIn("line 1: not a JSON object. Write each", self.requests(b'[\n{"model": "m"}\n]'))
+
+    def test_all_mistakes_are_told(self):
+        from helixflow.__main__ import _others
+
+        self.assertEqual(_others(helixflow.APIError("No", details={"a": "one"})), [])
+        self.assertEqual(_others(helixflow.APIError("No", details={"a": "one", "b": "two"})), ["  a: one", "  b: two"])
 
 
 if __name__ == "__main__":

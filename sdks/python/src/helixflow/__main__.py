@@ -11,8 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Sequence
 
-from helixflow import Client, HelixFlowError, __version__
-from helixflow._batches import BatchResults, Line
+from helixflow import APIError, Client, HelixFlowError, __version__
+from helixflow._batches import ENDPOINT, BatchResults, Line
 
 if TYPE_CHECKING:
     from helixflow import BatchResult
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Misuse as problem:
         return _told(str(problem), MISUSED)
     except HelixFlowError as error:
-        return _told(str(error), FAILED)
+        return _told("\n".join([str(error), *_others(error)]), FAILED)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -79,7 +79,8 @@ def batch(given: argparse.Namespace, client: Client) -> int:
         else:
             if not given.file:
                 raise Misuse("Which requests? helixflow batch requests.jsonl, or - for stdin.")
-            results = client.batch.process(_requests(given.file), progress=progress)
+            requests, endpoint = _requests(given.file)
+            results = client.batch.process(requests, endpoint=endpoint, progress=progress)
     except KeyboardInterrupt:
         if progress.batch_id:
             _told(f"The batch goes on. Its results: helixflow batch --resume {progress.batch_id}", INTERRUPTED)
@@ -104,13 +105,10 @@ class _Progress(Line):
             super().__call__(batch)
 
 
-def _requests(path: str) -> list[dict[str, Any]]:
-    """Bodies of calls, or lines of OpenAI's batch files, whose ``body`` is one."""
-    try:
-        text = sys.stdin.read() if path == "-" else open(path, encoding="utf-8").read()  # noqa: SIM115  # read at once
-    except OSError as problem:
-        raise Misuse(f"{path} can't be read: {problem.strerror}.") from None
-    found = []
+def _requests(path: str) -> tuple[list[dict[str, Any]], str | None]:
+    """Bodies of calls, or lines of OpenAI's batch files, whose ``body`` is one; and the endpoint that those name."""
+    found, endpoints = [], set()
+    text = _text_of(path)
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -119,14 +117,36 @@ def _requests(path: str) -> list[dict[str, Any]]:
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            raise Misuse(f"{path}, line {number}: not a JSON object.")
+            raise Misuse(f"{path}, line {number}: not a JSON object. Write each request as one, whole, on a line.")
         if isinstance(entry.get("body"), dict):
             name = {"custom_id": entry["custom_id"]} if "custom_id" in entry else {}
+            endpoints.add(str(entry.get("url") or ENDPOINT))
             entry = {**entry["body"], **name}
         found.append(entry)
     if not found:
         raise Misuse(f"{path} holds no requests.")
-    return found
+    if len(endpoints) > 1:
+        raise Misuse(f"{path} has more than one url ({', '.join(sorted(endpoints))}): give each a file of its own.")
+    return found, endpoints.pop() if endpoints else None
+
+
+def _text_of(path: str) -> str:
+    """Of a file or of stdin, in UTF-8 as JSON is, with or without the byte order mark that Windows likes."""
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read().decode("utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except OSError as problem:
+        raise Misuse(f"{path} can't be read: {problem.strerror}.") from None
+    except UnicodeDecodeError:
+        raise Misuse(f"{path} is not in UTF-8: save it as UTF-8.") from None
+
+
+def _others(error: HelixFlowError) -> list[str]:
+    """What else is wrong, where a message names the first of several."""
+    details = error.details if isinstance(error, APIError) else {}
+    return [f"  {where}: {what}" for where, what in details.items()] if len(details) > 1 else []
 
 
 def _plain(result: BatchResult) -> dict[str, Any]:
