@@ -14,7 +14,9 @@ from helixflow.lib import errors
 from inference import batch_forms
 from inference.batch import batches, files, inline, pieces, preparing, reading, retention, sealing, uploads
 from inference.batch.lines import Line
+from inference.batch.sending import Errand
 from inference.batch_models import Batch, BatchItem, Operation, StoredFile
+from tests import factories
 from tests.inference.batch import rows
 
 
@@ -120,3 +122,22 @@ def test_a_form_of_wrong_lines_is_not_read_to_its_end(organization, key, monkeyp
     form = batch_forms.NewBatchForm(organization, sent)
     assert form.errors["lines"] == ["3 lines are not valid: see below."]
     assert [where for where, _ in form.problems] == ["Line 1", "Line 2", "Line 3"]
+
+
+def test_support_sees_that_there_is_a_request_and_not_what_it_asks(key, organization):
+    desk = Client()
+    desk.force_login(factories.superuser("operator"))
+    desk.post(f"/admin/accounts/organization/{organization.id}/act/view-as/", {"reason": "Ticket 7"})
+    batch = rows.batch(key, [200], input_file_id=rows.file(key).id)
+    url = f"/dashboard/batches/{batch.public_id}"
+    shown = desk.get(f"{url}/requests/0").content.decode()
+    assert "not shown to support" in shown
+    assert "What is a batch?" not in shown
+    assert desk.get(f"{url}/files/input").status_code == 403
+    assert desk.post(f"{url}/cancel").status_code == desk.post(f"{url}/retry").status_code == 403
+
+
+def test_a_pass_is_not_told_with_what_it_is_for():
+    assert "hpass_secret" not in repr(
+        Errand("/v1/embeddings", "batch_1", "hpass_secret", sealing.Box(sealing.new_key()))
+    )
