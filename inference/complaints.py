@@ -18,7 +18,7 @@ _NAMES: Final = {
     "null": "null",
 }
 # Bounded, since the text before may be a caller's own words that look like a path.
-_AT: Final = re.compile(r" - at (?:`key` in )?`\$([^`]{0,200})`\Z")
+_AT: Final = re.compile(r" - at (`key` in )?`\$([^`]{0,200})`\Z")
 _EXPECTED: Final = re.compile(r"Expected `([a-z |]+)`(?:, got `(\w+)`)?\Z")
 _LENGTH: Final = re.compile(r"Expected `(\w+)` of length (<=|>=) (\d+)\Z")
 _BOUND: Final = re.compile(r"Expected `(?:int|float)` (<=|>=) (-?[\d.]+)\Z")
@@ -66,7 +66,7 @@ def _invalid(text: str, root: str, ranges: Ranges, choices: Choices) -> errors.I
     at = _AT.search(text)
     what = text[: at.start()] if at else text
     # Keys of free-form objects are printed as [...]: the path ends before them.
-    path = root + at.group(1).partition("[...]")[0] if at else root
+    path = root + at.group(2).partition("[...]")[0] if at else root
     path = path.lstrip(".")
     if field := _FIELD.match(what):
         kind, name = field.groups()
@@ -81,7 +81,11 @@ def _invalid(text: str, root: str, ranges: Ranges, choices: Choices) -> errors.I
         return refuse(path, "is required")  # null means absent
     if not path:
         return errors.InvalidRequest("The request body must be a JSON object.")
-    return refuse(path, _complaint(what, path, ranges, choices))
+    complaint = _complaint(what, path, ranges, choices)
+    if at and at.group(2).endswith("[...]"):
+        part = "name" if at.group(1) else "value"
+        return errors.InvalidRequest(f"Each {part} in {path} {complaint}.", param=path)
+    return refuse(path, complaint)
 
 
 def _complaint(what: str, path: str, ranges: Ranges, choices: Choices) -> str:
@@ -98,7 +102,7 @@ def _complaint(what: str, path: str, ranges: Ranges, choices: Choices) -> str:
         return _expectation(expected[1], expected[2])
     if value := _VALUE.match(what):
         if last in choices:
-            return f"must be one of {', '.join(choices[last])}"
+            return f"must be {'one of ' if len(choices[last]) > 1 else ''}{', '.join(choices[last])}"
         return f"may not be {_short(value[1])}"
     if "matching regex" in what:
         return "is empty, too long or holds characters that are not allowed"

@@ -67,6 +67,7 @@ _PARSERS: Final[Mapping[str, Callable[[bytes], Request]]] = {
     Operation.COMPLETIONS: text_schemas.parse_completion_request,
     Operation.EMBEDDINGS: text_schemas.parse_embedding_request,
 }
+_OF_A_BODY: Final = frozenset({"model", "messages", "prompt", "input"})
 _CHOICES: Final = complaints.allowed_values(Envelope)
 _decode_line = msgspec.json.Decoder(Envelope).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -109,6 +110,9 @@ def parse_inline(raw: bytes, index: int, operation: str) -> Line:
         fields = _decode_fields(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.InvalidRequest(f"{root} must be an object: the body of one request.", param=root) from None
+    if "body" in fields and "url" in fields:
+        message = f"{root} is a line of a batch file: give its body alone, with custom_id as one more field."
+        raise errors.InvalidRequest(message, param=f"{root}.body")
     custom_id = _custom_id(fields.pop("custom_id", None), f"{root}.custom_id") or f"request-{index + 1}"
     try:
         return _read(custom_id, _encode(fields), operation)
@@ -128,7 +132,14 @@ def digest(custom_id: str) -> bytes:
 
 
 def _read(custom_id: str, raw: bytes, operation: str) -> Line:
-    request = _PARSERS[operation](raw)
+    try:
+        request = _PARSERS[operation](raw)
+    except errors.InvalidRequest as error:
+        if error.param in _OF_A_BODY and error.message.startswith("Unknown"):  # there, but not here
+            raise errors.InvalidRequest(
+                f"{error.message} This batch's endpoint is {operation}.", param=error.param
+            ) from None
+        raise
     if request.wants_stream:
         raise complaints.refuse("stream", "must be false or left out: the answers of a batch are not streamed")
     return Line(custom_id, request.model, msgspec.json.format(raw, indent=-1))
@@ -150,6 +161,9 @@ def _bad_line(problem: msgspec.ValidationError, raw: bytes, number: int) -> BadL
     if error.param is None:
         message = "This line is not a JSON object: write one with custom_id, method, url and body."
         return BadLine(number, INVALID_LINE, message)
+    if error.param in _OF_A_BODY:
+        message = 'This is a body alone. Around it belongs {"custom_id": "…", "method": "POST", "url": "…", "body": …}.'
+        return BadLine(number, INVALID_LINE, message, error.param)
     return BadLine(number, INVALID_LINE, error.message, error.param)
 
 

@@ -254,7 +254,7 @@ def without_nulls(value: Any) -> Any:
         ({"stop": ["a", None]}, "stop[1]", "stop[1] is required."),
         ({"top_logprobs": 5}, "top_logprobs", "top_logprobs needs logprobs to be true."),
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs", "top_logprobs must be between 0 and 20."),
-        ({"logit_bias": {"1": 101}}, "logit_bias", "logit_bias must be at most 100."),
+        ({"logit_bias": {"1": 101}}, "logit_bias", "Each value in logit_bias must be at most 100."),
         (
             {"logit_bias": dict.fromkeys(map(str, range(1025)), 1)},
             "logit_bias",
@@ -263,7 +263,7 @@ def without_nulls(value: Any) -> Any:
         ({"tool_choice": "always"}, "tool_choice", "tool_choice must be one of auto, none, required."),
         ({"verbosity": "loud"}, "verbosity", "verbosity must be one of high, low, medium."),
         ({"user": "x" * 513}, "user", "user must have at most 512 characters."),
-        ({"metadata": {"k": 1}}, "metadata", "metadata must be a string, not an integer."),
+        ({"metadata": {"k": 1}}, "metadata", "Each value in metadata must be a string, not an integer."),
         ({"metadata": {str(i): "" for i in range(17)}}, "metadata", "metadata must have at most 16 entries."),
         ({"tools": [{"type": "function"}]}, "tools[0].function", "tools[0].function is required."),
         ({"response_format": {"type": "xml"}}, "response_format.type", "response_format.type may not be 'xml'."),

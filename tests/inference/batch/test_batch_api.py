@@ -136,7 +136,7 @@ def test_a_file_becomes_a_batch(caller, key):
         ({"requests": [CHAT], "metadata": {"k" * 65: ""}}, "metadata", "at most 64"),
         ({"requests": [CHAT], "metadata": {"k": "v" * 513}}, "metadata", "at most 512"),
         ({"requests": [CHAT], "metadata": {"k": "\0"}}, "metadata", "not allowed"),
-        ({"requests": [CHAT], "metadata": {"k": 1}}, "metadata", "must be a string"),
+        ({"requests": [CHAT], "metadata": {"k": 1}}, "metadata", "Each value in metadata must be a string, not an"),
         ({"input_file_id": "file-x"}, "endpoint", "is required"),
         ({"requests": [CHAT | {"model": "gpt-99"}]}, "requests[0].model", "does not exist"),
         ({"requests": [CHAT, CHAT | {"stream": True}]}, "requests[1].stream", "not streamed"),

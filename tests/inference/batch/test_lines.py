@@ -57,7 +57,9 @@ def test_each_endpoint_reads_its_own_bodies_and_what_is_written_is_read_again(op
         (line(custom_id="a" * 513), lines.INVALID_LINE, "custom_id", "at most 512 characters"),
         (line(custom_id="a\0"), lines.INVALID_LINE, "custom_id", "not allowed"),
         (line(custom_id=7), lines.INVALID_LINE, "custom_id", "must be a string"),
-        (line(method="GET"), lines.INVALID_LINE, "method", "POST"),
+        (line(method="GET"), lines.INVALID_LINE, "method", "method must be POST."),
+        (json.dumps(CHAT).encode(), lines.INVALID_LINE, "model", "Around it belongs"),
+        (line(body={"model": "m", "prompt": "x"}), lines.INVALID_REQUEST, "body.prompt", "is /v1/chat/completions."),
         (line(url="/v1/embeddings"), lines.INVALID_LINE, "url", "must be /v1/chat/completions"),
         (line(url="http://169.254.169.254/"), lines.INVALID_LINE, "url", "must be /v1/chat/completions"),
         (line(headers={"Authorization": "x"}), lines.INVALID_LINE, "headers", "Unknown parameter"),
@@ -99,6 +101,7 @@ def test_an_entry_has_its_custom_id_among_its_fields_and_a_default():
         (CHAT | {"temperature": 3}, "requests[3].temperature"),
         (CHAT | {"stream": True}, "requests[3].stream"),
         ({"params": CHAT}, "requests[3].params"),
+        (json.loads(line()), "requests[3].body"),
         ({"model": "gpt-4", "messages": [{"role": "user"}]}, "requests[3].messages[0].content"),
     ],
 )
