@@ -3,10 +3,12 @@
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from django.db import connection
 
+from helixflow.lib import redis
 from tests.billing.admitting import Account
 from tests.factories import deploy
 from tests.faults import batch_world
@@ -44,7 +46,7 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(upstream, data_dir, runn
 
 
 def test_servers_go_and_come_back(postgresql, valkey, upstream, data_dir, running):
-    """A gateway is killed, then PostgreSQL, then Valkey. Those under way at a killed gateway may be asked again."""
+    """Valkey is flushed, a gateway killed, then PostgreSQL and Valkey. What a killed gateway had may be asked again."""
     running.enter_context(workers.broker(valkey.url))
     deploy(upstream)
     account = Account.make()
@@ -52,7 +54,10 @@ def test_servers_go_and_come_back(postgresql, valkey, upstream, data_dir, runnin
     web = running.enter_context(running_web(workers=2, environment={"HELIXFLOW_REDIS_BUDGET_MS": "2000"}))
     running.enter_context(batch_world.batcher(data_dir, web))
     batch = engine.make(account.key.row, 300)
-    batch_world.until_settled(batch, 40)
+    batch_world.until_settled(batch, 20)
+    client: Any = redis.sync_client()
+    client.flushall()  # the broker's messages and queues too
+    batch_world.until_settled(batch, 60)
     batch_world.kill_one_gateway(web)
     batch_world.until_settled(batch, 120)
     postgresql.kill()
