@@ -33,7 +33,7 @@ def work_batches() -> None:
         return
     try:
         turn.work()
-    except (db.OperationalError, db.InterfaceError) as error:
+    except turn.AWAY as error:
         # The lease ends, and the sweeper tells of the lane again.
         logger.warning("batches wait: %s", str(error).partition("\n")[0])
         db.connection.close()

@@ -28,6 +28,7 @@ from inference.batch_models import Batch, BatchStatus, WaitsFor
 
 logger = logging.getLogger(__name__)
 
+AWAY: Final = (db.OperationalError, db.InterfaceError)  # PostgreSQL is; other errors of it are about what it was told
 AFTER_FAILURE_S: Final = 30.0
 SUCCESSORS: Final = 20  # of a key that was rotated again and again
 KEY_GONE: Final = "invalid_api_key"
@@ -36,7 +37,7 @@ KEY_GONE: Final = "invalid_api_key"
 def work(organization_id: uuid.UUID | None = None) -> None:
     """A worker thread's turn, at whoever has waited longest unless it is said.
 
-    Raises django.db.Error: then the lease ends, and the sweeper tells of the lane again.
+    Raises AWAY: then the lease ends, and the sweeper tells of the lane again.
     """
     lane = lanes.claim(organization_id)
     if lane is None:
@@ -44,7 +45,7 @@ def work(organization_id: uuid.UUID | None = None) -> None:
     with lane:
         try:
             _take(lane)
-        except db.Error:
+        except AWAY:
             raise
         except Exception:
             logger.exception("a turn at the batches of %s failed", lane.organization_id)
@@ -68,7 +69,7 @@ def _take(lane: Lane) -> None:
         status = batch.status
         try:
             pause = _step(batch, lane)
-        except db.Error:
+        except AWAY:
             raise
         except Exception:  # its files can't be kept or read: the organization's other batches go on
             logger.exception("a step of %s failed", batch)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -194,3 +195,19 @@ def test_what_an_answer_means(name):
 
 def test_an_id_that_a_proxy_has_written_is_not_taken_for_ours():
     assert Answer(200, {"x-request-id": "x" * 300}, b"{}").request_id == ""
+
+
+def test_a_value_that_postgresql_refuses_stalls_its_batch_alone(gateway, key, monkeypatch):
+    stuck, other = engine.make(key, 1), engine.make(key, 1)
+    seal = outcomes.of
+
+    def of(*given, **options):
+        outcome = seal(*given, **options)
+        return replace(outcome, request_id="x" * 41)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outcomes, "of", of)
+        stuck = engine.work(stuck)
+    assert (stuck.waits_for, stuck.settled) == ("service", 0)
+    assert engine.work(other).status == BatchStatus.COMPLETED
+    assert engine.work_on(stuck).completed == 1
