@@ -226,6 +226,9 @@ func (c *core) statusError(status int, header http.Header, body []byte) error {
 		if status < 400 {
 			base.Message += ": redirects are not followed, check the base URL"
 		}
+		if status == http.StatusNotFound {
+			base.Message += ": check the base URL, it ends in /v1"
+		}
 		if text := excerpt(body); text != "" {
 			base.Message += ": " + text
 		}

@@ -156,6 +156,7 @@ function plainMessage(status: number | null, body: unknown): string {
   if (status === null) return "The stream ended with an error.";
   if (status >= 300 && status < 400) return `The answer was HTTP ${status}, a redirect, which is not followed.`;
   const said = typeof body === "string" && !body.trimStart().startsWith("<") ? body.trim().slice(0, 200) : "";
+  if (status === 404) return "The answer was HTTP 404, and not the API's. Check the base URL: it ends in /v1.";
   return said ? `The answer was HTTP ${status}: ${said}` : `The answer was HTTP ${status}.`;
 }
 

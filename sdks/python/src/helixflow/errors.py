@@ -257,4 +257,5 @@ def _without_message(status: int | None, headers: Mapping[str, str]) -> str:
     if 300 <= status < 400:
         return f"The API answered with status {status}, a redirect. It isn't followed, as the key would go along."
     kind = headers.get("content-type", "").partition(";")[0].strip()
-    return f"The API answered with status {status} and {f'a body of type {kind}' if kind else 'no message'}."
+    hint = " Check the base URL: it ends in /v1." if status == 404 else ""
+    return f"The API answered with status {status} and {f'a body of type {kind}' if kind else 'no message'}.{hint}"
