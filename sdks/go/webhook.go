@@ -54,7 +54,10 @@ func VerifyWebhookSignature(payload []byte, signature, secret string) bool {
 // the API reference, which has no time.
 func (v WebhookVerifier) Verify(payload []byte, header http.Header) (*WebhookEvent, error) {
 	id, timestamp, signatures := header.Get("Webhook-Id"), header.Get("Webhook-Timestamp"), header.Get("Webhook-Signature")
-	var reason string
+	reason := v.unusable()
+	if reason != "" {
+		return nil, &WebhookVerificationError{reason}
+	}
 	if id != "" || timestamp != "" || signatures != "" {
 		reason = v.standard(payload, id, timestamp, signatures)
 	} else {
@@ -68,6 +71,19 @@ func (v WebhookVerifier) Verify(payload []byte, header http.Header) (*WebhookEve
 		return nil, &WebhookVerificationError{"bad_payload"}
 	}
 	return event, nil
+}
+
+// unusable is why the secrets can't be right: an empty one, of a variable that isn't set, is known to everybody.
+func (v WebhookVerifier) unusable() string {
+	for _, secret := range v.Secrets {
+		if secret == "" {
+			return "bad_secret"
+		}
+	}
+	if len(v.Secrets) == 0 {
+		return "bad_secret"
+	}
+	return ""
 }
 
 // standard is why the headers of Standard Webhooks don't fit; empty if they do.
@@ -124,7 +140,7 @@ func (v WebhookVerifier) reference(payload []byte, header http.Header) string {
 		for _, signature := range header.Values(name) {
 			reason = "mismatch"
 			for _, secret := range v.Secrets {
-				if secret != "" && VerifyWebhookSignature(payload, signature, secret) {
+				if VerifyWebhookSignature(payload, signature, secret) {
 					return ""
 				}
 			}

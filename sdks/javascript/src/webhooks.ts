@@ -49,7 +49,11 @@ export async function verify(
   options: VerifyOptions = {},
 ): Promise<WebhookEvent> {
   const body = bytesOf(payload);
-  const secrets = typeof secret === "string" ? [secret] : secret;
+  const secrets = Array.isArray(secret) ? secret : [secret];
+  // An empty one, of a variable that isn't set, is known to everybody.
+  if (secrets.length === 0 || !secrets.every(Boolean)) {
+    throw new WebhookVerificationError("No secret was given, or an empty one.", "bad_secret");
+  }
   const header = reader(headers);
   const standard = STANDARD.map(header);
   let id: string | null = null;
