@@ -59,11 +59,31 @@ export class BatchError extends APIError {
 /** The batch goes on: `client.batch.wait(error.batchId)` waits again, `client.batch.results(…)` gets its results. */
 export class BatchTimeoutError extends BatchError {}
 
-export class BatchResult<T = ChatCompletion> {
+interface AnyResult<T> {
   readonly custom_id: string;
-  /** The answer; null if the request failed. */
+  /** The response; throws the error if there is none. */
+  unwrap(): T;
+}
+
+export interface SucceededResult<T = ChatCompletion> extends AnyResult<T> {
+  readonly ok: true;
+  readonly response: T;
+  readonly error: null;
+}
+
+export interface FailedResult<T = ChatCompletion> extends AnyResult<T> {
+  readonly ok: false;
+  readonly response: null;
+  /** What a single call would have thrown. */
+  readonly error: APIError;
+}
+
+/** Which of the two, `ok` tells. */
+export type BatchResult<T = ChatCompletion> = SucceededResult<T> | FailedResult<T>;
+
+export const BatchResult = class BatchResult<T = ChatCompletion> implements AnyResult<T> {
+  readonly custom_id: string;
   readonly response: T | null;
-  /** What a single call would have thrown; null if there is a response. */
   readonly error: APIError | null;
 
   constructor(row: BatchRow) {
@@ -78,12 +98,11 @@ export class BatchResult<T = ChatCompletion> {
     return this.error === null;
   }
 
-  /** The response; throws the error if there is none. */
   unwrap(): T {
     if (this.response === null) throw this.error;
     return this.response;
   }
-}
+};
 
 function errorOf({ response, error }: BatchRow, refused: boolean): APIError {
   const body = refused && isObject(response?.body) && response.body["error"] ? response.body : { error };
@@ -103,18 +122,18 @@ export class BatchResults<T = ChatCompletion> extends Array<BatchResult<T>> {
     return Array;
   }
 
-  get succeeded(): BatchResult<T>[] {
+  get succeeded(): SucceededResult<T>[] {
     return this.filter((result) => result.ok);
   }
 
-  get failed(): BatchResult<T>[] {
+  get failed(): FailedResult<T>[] {
     return this.filter((result) => !result.ok);
   }
 }
 
 function resultsOf<T>(batch: Batch, rows: BatchRow[]): BatchResults<T> {
   const results = new BatchResults<T>();
-  for (const row of rows) results.push(new BatchResult<T>(row));
+  for (const row of rows) results.push(new BatchResult<T>(row) as BatchResult<T>);
   Object.defineProperty(results, "batch", { value: batch }); // not enumerable, as an array has nothing but its items
   return results;
 }

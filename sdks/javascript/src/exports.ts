@@ -1,5 +1,5 @@
 export { BatchError, BatchResult, BatchResults, BatchTimeoutError } from "./batch.js";
-export type { BatchCalls, ProcessOptions, WaitOptions } from "./batch.js";
+export type { BatchCalls, FailedResult, ProcessOptions, SucceededResult, WaitOptions } from "./batch.js";
 export type { CacheOptions } from "./cache.js";
 export { Client } from "./client.js";
 export {

@@ -32,6 +32,8 @@ for await (const model of client.models.list()) console.log(model.id.length);
 const onProgress = (batch: HelixFlow.Batch): void => console.log(batch.request_counts.total);
 const results = await client.batch.process([{ model: "gpt-4", messages }], { onProgress });
 const first: string | null = results[0]!.unwrap().choices[0]!.message.content;
+for (const result of results) console.log(result.ok ? result.response.choices[0] : result.error.code);
+console.log(results.failed[0]?.error.message, results.succeeded[0]?.response.id);
 const embedded = await client.batch.process([{ model: "gpt-4", input: "Hi" }], { endpoint: "/v1/embeddings" });
 const list: EmbeddingList | null | undefined = embedded[0]?.response;
 console.log(list?.data[0]?.embedding[0]?.toFixed(), results.batch.id, content, later, vectors, text, first);
