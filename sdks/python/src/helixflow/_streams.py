@@ -181,8 +181,10 @@ class AsyncStream(_Base[T]):
             await self.close()
 
     async def close(self) -> None:
-        await self._response.aclose()
-        self._record.ended()
+        try:
+            await self._response.aclose()
+        finally:  # trio cancels the closing too, after it was done
+            self._record.ended()
 
     async def __aenter__(self) -> AsyncStream[T]:
         return self
