@@ -26,7 +26,7 @@ import (
 )
 
 // Version of this module.
-const Version = "1.0.0"
+const Version = "1.1.0"
 
 const (
 	defaultBaseURL    = "https://api.helixflow.com/v1"
