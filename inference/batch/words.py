@@ -55,6 +55,8 @@ def standing(batch: Batch) -> Standing:
     if batch.waits_for and batch.is_open:
         until = batch.waits_until if batch.waits_until and batch.waits_until > timezone.now() else None
         return Standing(label, kind, WAITS[WaitsFor(batch.waits_for)], until)
+    if status == BatchStatus.COMPLETED and batch.failed:
+        kind = "warning"
     return Standing(label, kind, _told(batch, status))
 
 
