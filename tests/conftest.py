@@ -17,11 +17,13 @@ from helixflow.server import live
 from helixflow.server.health import services
 from helixflow.status import history
 from inference import catalogue
+from inference.batch import rounds
 from inference.keeping import room
 from tests import emptying, factories
 from tests.cluster import on_cluster, redis_cluster  # noqa: F401  # fixtures
 from tests.fakes.upstream import Upstream
 from tests.stack import Stack, running_stack
+from webhooks import sending
 
 REAL_COSTS = {"memory_cost": Argon2Hasher.memory_cost, "time_cost": Argon2Hasher.time_cost}
 LONG = ("tests/e2e/", "tests/sdks/", "tests/faults/", "tests/test_soak.py")
@@ -58,6 +60,8 @@ def _clean_process() -> None:
     snapshots.cache.clear()
     tasks._away_until = 0.0
     tasks._crowded.clear()
+    rounds.stopping.clear()
+    sending.stopping.clear()
 
 
 @pytest.fixture(autouse=True, scope="session")

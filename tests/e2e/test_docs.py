@@ -221,7 +221,9 @@ def test_every_shell_snippet_of_the_guides_runs(stack: Stack, world: World) -> N
     failed = {}
     for path in PAGES:
         for language, text in Blocks(requests.get(f"{stack.url}{path}", timeout=60).text).found:
-            if language in {"shell", "curl"} and (problem := complaint(world.shell(text), text)):
+            if language not in {"shell", "curl"} or text in RUN_ELSEWHERE:
+                continue
+            if problem := complaint(world.shell(text), text):
                 failed[text] = problem
     assert failed == {}
 
