@@ -26,6 +26,25 @@ _KINDS: Final[Mapping[str, adapter.Operation]] = {
 }
 
 
+class BatchCreation(msgspec.Struct, forbid_unknown_fields=True):
+    """Either with ``requests`` or with ``input_file_id``. ``null`` means absent."""
+
+    requests: list[msgspec.Raw] | None = None
+    input_file_id: str | None = None
+    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] | None = None
+    completion_window: Literal["24h"] | None = None
+    metadata: Annotated[dict[ShortLabel, Label], Meta(max_length=16)] | None = None
+
+    @property
+    def entries(self) -> list[msgspec.Raw]:
+        """Those of ``requests``."""
+        return self.requests or []
+
+    @property
+    def operation(self) -> Operation:
+        return Operation(self.endpoint or Operation.CHAT)
+
+
 # A list of at most so many that is refused at the next entry: a body of nothing but small ones would take 40 times its
 # size in memory before it could be counted.
 _Entries: Any = msgspec.defstruct(
@@ -36,28 +55,17 @@ _Entries: Any = msgspec.defstruct(
 )
 
 
-class BatchCreation(msgspec.Struct, forbid_unknown_fields=True):
-    """Either with ``requests`` or with ``input_file_id``. ``null`` means absent."""
-
+class _Read(BatchCreation, forbid_unknown_fields=True):
     requests: _Entries | None = None
-    input_file_id: str | None = None
-    endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] | None = None
-    completion_window: Literal["24h"] | None = None
-    metadata: Annotated[dict[ShortLabel, Label], Meta(max_length=16)] | None = None
 
     @property
     def entries(self) -> list[msgspec.Raw]:
-        """Those of ``requests``."""
         given = () if self.requests is None else msgspec.structs.astuple(self.requests)
         return [entry for entry in given if entry is not ABSENT]
 
-    @property
-    def operation(self) -> Operation:
-        return Operation(self.endpoint or Operation.CHAT)
-
 
 _CHOICES: Final = complaints.allowed_values(BatchCreation)
-_decode = msgspec.json.Decoder(BatchCreation).decode
+_decode = msgspec.json.Decoder(_Read).decode
 
 
 def parse(body: bytes) -> BatchCreation:
