@@ -103,7 +103,9 @@ class Batch(models.Model):
     completed = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
     prompt_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)  # among those of the prompts
     completion_tokens = models.PositiveBigIntegerField(default=0)
+    reasoning_tokens = models.PositiveBigIntegerField(default=0)  # among those of the completions
     cost = models.DecimalField(max_digits=24, decimal_places=12, default=Decimal(0))
     # Why it stands still (WaitsFor), and until when.
     waits_for = models.CharField(max_length=40, blank=True)
@@ -167,7 +169,9 @@ class BatchItem(models.Model):
     request_id = models.CharField(max_length=40, blank=True)  # req_…
     error_code = models.CharField(max_length=40, blank=True)
     prompt_tokens = models.PositiveIntegerField(default=0)
+    cached_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField(default=0)
+    reasoning_tokens = models.PositiveIntegerField(default=0)
     cost = models.DecimalField(max_digits=24, decimal_places=12, default=Decimal(0))
     ended_at = models.DateTimeField(null=True)
 

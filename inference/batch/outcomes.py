@@ -26,6 +26,7 @@ from inference.batch_models import Batch, BatchItem, ItemState
 from inference.usage import tokens
 
 REST: Final = 5_000  # settled at once
+TOKENS: Final = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 _prices = PriceBook()
 
 _COLUMNS: Final = {
@@ -34,8 +35,7 @@ _COLUMNS: Final = {
     "request_id": "text",
     "answer": "bytea",
     "error_code": "text",
-    "prompt_tokens": "integer",
-    "completion_tokens": "integer",
+    **dict.fromkeys(TOKENS, "integer"),
     "cost": "numeric",
 }
 WRITE: Final = f"""
@@ -44,7 +44,7 @@ UPDATE inference_batchitem AS item SET ended_at = %(now)s, due_at = NULL,
 FROM unnest(%(position)s::integer[], {", ".join(f"%({name})s::{kind}[]" for name, kind in _COLUMNS.items())})
     AS told (position, {", ".join(_COLUMNS)})
 WHERE item.batch_id = %(batch)s AND item.position = told.position AND item.state = 'waiting'
-RETURNING item.state, item.prompt_tokens, item.completion_tokens, item.cost
+RETURNING item.state, item.cost, {", ".join(f"item.{name}" for name in TOKENS)}
 """  # noqa: S608  # of names above
 
 POSTPONE: Final = """
@@ -65,7 +65,9 @@ class Outcome:
     answer: bytes | None = None
     error_code: str = ""
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
     cost: Decimal = Decimal(0)
 
 
@@ -108,9 +110,8 @@ def write(batch_id: uuid.UUID, outcomes: Sequence[Outcome]) -> int:
             Batch.objects.filter(id=batch_id).update(
                 completed=F("completed") + completed,
                 failed=F("failed") + len(rows) - completed,
-                prompt_tokens=F("prompt_tokens") + sum(row[1] for row in rows),
-                completion_tokens=F("completion_tokens") + sum(row[2] for row in rows),
-                cost=F("cost") + sum((row[3] for row in rows), Decimal(0)),
+                cost=F("cost") + sum((row[1] for row in rows), Decimal(0)),
+                **{name: F(name) + sum(row[n] for row in rows) for n, name in enumerate(TOKENS, 2)},
             )
     return len(rows)
 
@@ -145,7 +146,9 @@ def _completed(item: BatchItem, answer: Answer, sealed: bytes) -> Outcome:
         request_id=request_id,
         answer=sealed,
         prompt_tokens=used.input + used.cached_input + used.cache_write + used.input_audio,
+        cached_tokens=used.cached_input,
         completion_tokens=used.output + used.reasoning + used.output_audio,
+        reasoning_tokens=used.reasoning,
         cost=_prices.cost(model=model, tokens=used, at=_asked_at(request_id)).amount,
     )
 

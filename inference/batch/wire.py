@@ -36,9 +36,9 @@ def represent(batch: Batch) -> dict[str, Any]:
         "metadata": batch.metadata,
         "usage": {
             "input_tokens": batch.prompt_tokens,
-            "input_tokens_details": None,  # each answer has its own
+            "input_tokens_details": {"cached_tokens": batch.cached_tokens},
             "output_tokens": batch.completion_tokens,
-            "output_tokens_details": None,
+            "output_tokens_details": {"reasoning_tokens": batch.reasoning_tokens},
             "total_tokens": batch.prompt_tokens + batch.completion_tokens,
         },
         "cost": money.text(batch.cost),

@@ -64,11 +64,19 @@ class BatchRequestCounts(msgspec.Struct):
     failed: int
 
 
+class BatchInputDetails(msgspec.Struct):
+    cached_tokens: Annotated[int, Meta(description="Those that the provider had cached.")]
+
+
+class BatchOutputDetails(msgspec.Struct):
+    reasoning_tokens: Annotated[int, Meta(description="Those that the model thought with.")]
+
+
 class BatchUsage(msgspec.Struct):
     input_tokens: int
-    input_tokens_details: None
+    input_tokens_details: BatchInputDetails
     output_tokens: int
-    output_tokens_details: None
+    output_tokens_details: BatchOutputDetails
     total_tokens: int
 
 
@@ -95,7 +103,7 @@ class Batch(msgspec.Struct):
     cancelled_at: Epoch | None
     request_counts: BatchRequestCounts
     metadata: dict[str, str] | None
-    usage: Annotated[BatchUsage, Meta(description="The tokens so far. Each answer has details of its own.")]
+    usage: Annotated[BatchUsage, Meta(description="The tokens so far.")]
     cost: Money
     currency: str
     retry_of: Annotated[str | None, Meta(description="The batch whose failed requests these are.")]

@@ -41,9 +41,9 @@ BATCH: Final[dict[str, Any]] = {
     "metadata": {"job": "nightly"},
     "usage": {
         "input_tokens": 14,
-        "input_tokens_details": None,
+        "input_tokens_details": {"cached_tokens": 0},
         "output_tokens": 6,
-        "output_tokens_details": None,
+        "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": 20,
     },
     "cost": "0.000016",

@@ -92,9 +92,9 @@ def test_a_list_of_requests_becomes_a_file_and_a_batch_of_it(caller, key):
         "metadata": {"for": "tests"},
         "usage": {
             "input_tokens": 0,
-            "input_tokens_details": None,
+            "input_tokens_details": {"cached_tokens": 0},
             "output_tokens": 0,
-            "output_tokens_details": None,
+            "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": 0,
         },
         "cost": "0.00",

@@ -242,13 +242,21 @@ def test_outcomes_count_once_whoever_writes_them(key):
     BatchItem.objects.bulk_create(
         BatchItem(batch=batch, position=n, custom_id=str(n), model="m", request=b"") for n in range(2)
     )
-    outcome = outcomes.Outcome(position=0, state=ItemState.COMPLETED, prompt_tokens=3, completion_tokens=2)
+    outcome = outcomes.Outcome(
+        position=0,
+        state=ItemState.COMPLETED,
+        prompt_tokens=3,
+        cached_tokens=1,
+        completion_tokens=2,
+        reasoning_tokens=1,
+    )
     late = outcomes.Outcome(position=0, state=ItemState.FAILED, error_code="timeout")
     assert outcomes.write(batch.id, [outcome]) == 1
     assert outcomes.write(batch.id, [late, outcome]) == 0
     outcomes.settle_rest(batch.id, "batch_cancelled")
     batch.refresh_from_db()
     assert (batch.completed, batch.failed, batch.prompt_tokens, batch.completion_tokens) == (1, 1, 3, 2)
+    assert (batch.cached_tokens, batch.reasoning_tokens) == (1, 1)
     assert engine.states(batch) == ["completed", "failed"]
 
 
