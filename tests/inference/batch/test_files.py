@@ -67,7 +67,7 @@ def test_any_size_in_any_pieces_comes_back(organization: Organization, size: int
     assert b"".join(files.chunks(file)) == contents
     assert file.size_bytes == size
     assert file.lines == len(contents.splitlines())
-    assert contents[:20] not in stored(file) or not contents
+    assert size < 8 or contents[:20] not in stored(file)  # a few bytes are anywhere
 
 
 @pytest.fixture
