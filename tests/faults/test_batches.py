@@ -1,6 +1,7 @@
 """What becomes of batches while the processes that work on them end, and their servers go away."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -71,6 +72,22 @@ def test_servers_go_and_come_back(postgresql, valkey, upstream, data_dir, runnin
     batch_world.check(batch, upstream, completed=300, repeats=8)
 
 
+def fall_asleep(process) -> None:
+    """Outside a transaction: what that has locked would keep everybody waiting until it wakes."""
+    for _ in range(20):
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.4)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '300 ms'"
+            )
+            if cursor.fetchone() == (0,):
+                return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+
+
 def test_a_worker_that_sleeps_beyond_its_lease_repeats_nothing_and_a_small_batch_is_not_behind(
     upstream, data_dir, running
 ):
@@ -85,7 +102,7 @@ def test_a_worker_that_sleeps_beyond_its_lease_repeats_nothing_and_a_small_batch
     batch_world.until_ended(small)
     batch.refresh_from_db()
     assert batch.is_open
-    sleeper.process.send_signal(signal.SIGSTOP)
+    fall_asleep(sleeper.process)
     running.enter_context(batch_world.batcher(data_dir, web, "another"))
     batch_world.until_settled(batch, batch.settled + 50)
     sleeper.process.send_signal(signal.SIGCONT)
